@@ -23,11 +23,11 @@ const MAX_LINKS: usize = 40;
 
 /// Both locks. The operating system releases them when the process ends, also by a crash.
 ///
-/// `_database` has to stay open for as long as SQLite has the file open: closing any descriptor of a file releases all
+/// `database` has to stay open for as long as SQLite has the file open: closing any descriptor of a file releases all
 /// `fcntl` locks that the process has on it.
 pub(crate) struct DatabaseLock {
-    _beside: File,
-    _database: File,
+    beside: File,
+    database: File,
     /// The identity of the database file.
     pub identity: FileIdentity,
 }
@@ -44,15 +44,26 @@ impl DatabaseLock {
             return Ok(None);
         }
         let database = open_private(path)?;
-        if !is_remote(&database) && !try_lock(&database)? {
+        let found = database.metadata().map_err(|error| error.to_string())?;
+        let lock = DatabaseLock { beside, database, identity: (found.dev(), found.ino()) };
+        if !is_remote(&lock.database) && !try_lock(&lock.database)? {
             return Ok(None);
         }
-        let found = database.metadata().map_err(|error| error.to_string())?;
         if found.nlink() > 1 {
             tracing::warn!(file = %path.display(), names = found.nlink(),
                 "the database has several names (hard links): always use this one, since the WAL is beside it");
         }
-        Ok(Some(DatabaseLock { _beside: beside, identity: (found.dev(), found.ino()), _database: database }))
+        Ok(Some(lock))
+    }
+}
+
+/// A child process has a copy of both descriptors from its fork until it executes its program. If they were only closed
+/// here, a child that another thread starts at that time would keep the locks.
+impl Drop for DatabaseLock {
+    fn drop(&mut self) {
+        for file in [&self.beside, &self.database] {
+            let _ = file.unlock();
+        }
     }
 }
 
@@ -127,6 +138,17 @@ mod tests {
         for name in ["loop", "missing/q.db", ".."] {
             assert!(resolve_path(&root.join(name)).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_released_lock_is_free_whoever_has_its_descriptors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("q.db");
+        let lock = DatabaseLock::take(&path).unwrap().unwrap();
+        // As a child process has them before it executes its program.
+        let _copies = [lock.beside.try_clone().unwrap(), lock.database.try_clone().unwrap()];
+        drop(lock);
+        assert!(DatabaseLock::take(&path).unwrap().is_some());
     }
 
     #[test]
