@@ -114,9 +114,13 @@ impl StoreTx<'_> {
         if is_news || batch.counts != before.counts || batch.message != before.message {
             self.publish(ChangeEvent::Batch(key));
         }
-        // The rows of a shared import are counted when its reports are divided.
-        if let (Event::ImportEnded { counts, .. } | Event::ImportLost { counts, .. }, ImportRole::Alone) = (event, role)
-        {
+        // The rows of a shared import that has ended are counted when its reports are divided.
+        let counted = match event {
+            Event::ImportEnded { counts, .. } if role == ImportRole::Alone => Some(counts),
+            Event::ImportLost { counts, .. } => Some(counts),
+            _ => None,
+        };
+        if let Some(counts) = counted {
             let mut rows = RowCounts::complete(self.rows_sent(key).await?, *counts);
             // An import that failed as a whole has imported no row that it does not count.
             if matches!(event, Event::ImportLost { .. }) {
