@@ -2,7 +2,7 @@
 
 use crate::domain::{BatchKey, BatchState, Event, ReportKind};
 use crate::scheduler::outcome::may_have_report;
-use crate::scheduler::report_fetch::{Destination, FetchedReport, ReportFetch};
+use crate::scheduler::report_fetch::{Destination, FetchedReport, ReportFetch, max_report_bytes};
 use crate::scheduler::row_matching;
 use crate::scheduler::row_matching::ReportBytes;
 use crate::scheduler::shared_reports::{EndedImport, fetch_shared_reports};
@@ -66,15 +66,6 @@ async fn match_rows(context: &WorkerContext, job: &Job, batch: &Batch, bytes: Re
             "rows of the reports were not matched with those that were sent");
         Vec::new()
     })
-}
-
-/// The bytes that a report may have beyond the rows that were sent: a reason for each row, and a header.
-const REASON_BYTES: u64 = 1_000;
-const SPARE_BYTES: u64 = 1 << 20;
-
-/// Returns the maximum size of a report in bytes about an upload of `sent` bytes and `rows` rows.
-pub(super) fn max_report_bytes(sent: u64, rows: u64) -> u64 {
-    sent.saturating_add(rows.saturating_mul(REASON_BYTES)).saturating_add(SPARE_BYTES)
 }
 
 fn sent_bytes(job: &Job, batch: &Batch) -> u64 {

@@ -10,6 +10,15 @@ use crate::scheduler::outcome::{FailedQuery, PollRetry, is_worth_retrying, query
 use crate::scheduler::worker_context::WorkerContext;
 use crate::store::{Batch, Job, QueryFailure, RecordedQueryFailure, StoreError};
 
+/// The bytes that a report may have beyond the rows that were sent: a reason for each row, and a header.
+const REASON_BYTES: u64 = 1_000;
+const SPARE_BYTES: u64 = 1 << 20;
+
+/// Returns the maximum size of a report in bytes about an upload of `sent` bytes and `rows` rows.
+pub(super) fn max_report_bytes(sent: u64, rows: u64) -> u64 {
+    sent.saturating_add(rows.saturating_mul(REASON_BYTES)).saturating_add(SPARE_BYTES)
+}
+
 /// What became of a report.
 pub(super) enum FetchedReport {
     File(StoredReport),
