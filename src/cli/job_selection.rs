@@ -36,6 +36,15 @@ enum Numbers {
     Range { first: JobId, last: JobId },
 }
 
+/// Which jobs a range or a filter selects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobScope {
+    /// All that match.
+    All,
+    /// Those that have not ended. A job that is given by its number alone is selected in any state.
+    Unended,
+}
+
 /// The selected jobs.
 #[derive(Debug, Default)]
 pub struct SelectedJobs {
@@ -77,24 +86,25 @@ impl JobSelection {
     ///
     /// # Errors
     /// [`CliError::Usage`] if nothing is selected. The daemon refuses a filter, or can't be reached.
-    pub async fn resolve(&self, client: &Client) -> Result<SelectedJobs, CliError> {
+    pub async fn resolve(&self, client: &Client, scope: JobScope) -> Result<SelectedJobs, CliError> {
         self.check()?;
+        let query = ScopedQuery { client, scope };
         let mut selected = SelectedJobs::default();
         let mut seen = HashSet::new();
         if self.ids.is_empty() {
-            self.add_range(client, JobId(1)..=JobId(i64::MAX), &mut selected).await?;
+            self.add_range(query, JobId(1)..=JobId(i64::MAX), &mut selected).await?;
         }
         for numbers in &self.ids {
             match *numbers {
                 Numbers::One(id) if !self.filters.is_given() => selected.ids.push(id),
                 Numbers::One(id) => {
                     let before = selected.ids.len();
-                    self.add_range(client, id..=id, &mut selected).await?;
+                    self.add_range(query, id..=id, &mut selected).await?;
                     if selected.ids.len() == before && !exists(client, id).await? {
                         selected.ids.push(id);
                     }
                 }
-                Numbers::Range { first, last } => self.add_range(client, first..=last, &mut selected).await?,
+                Numbers::Range { first, last } => self.add_range(query, first..=last, &mut selected).await?,
             }
         }
         selected.ids.retain(|id| seen.insert(*id));
@@ -107,7 +117,7 @@ impl JobSelection {
     /// Adds the jobs of a range that match the filters, the oldest first.
     async fn add_range(
         &self,
-        client: &Client,
+        query: ScopedQuery<'_>,
         range: std::ops::RangeInclusive<JobId>,
         selected: &mut SelectedJobs,
     ) -> Result<(), CliError> {
@@ -119,8 +129,10 @@ impl JobSelection {
             // Where few numbers are left, the page is not larger than these.
             let left = before.map_or(i64::MAX, |before| before.0 - range.start().0);
             let limit = u32::try_from(left).map_or(PAGE, |left| left.clamp(1, PAGE));
-            let page = client.list(&JobQuery { limit: Some(limit), before, ..self.filters.query() }).await?;
-            let jobs = page.jobs.into_iter().take_while(|job| job.id >= *range.start()).collect::<Vec<_>>();
+            let page = query.client.list(&JobQuery { limit: Some(limit), before, ..self.filters.query() }).await?;
+            let jobs = page.jobs.into_iter().take_while(|job| job.id >= *range.start());
+            let in_scope = |job: &JobDto| query.scope == JobScope::All || !job.state.is_terminal();
+            let jobs = jobs.filter(in_scope).collect::<Vec<_>>();
             found.extend(jobs.iter().map(|job| job.id));
             oldest.extend(jobs);
             oldest.drain(..oldest.len().saturating_sub(SHOWN));
@@ -133,6 +145,13 @@ impl JobSelection {
         selected.first.extend(oldest.into_iter().rev());
         Ok(())
     }
+}
+
+/// The daemon that is asked for jobs, and for which of them.
+#[derive(Clone, Copy)]
+struct ScopedQuery<'a> {
+    client: &'a Client,
+    scope: JobScope,
 }
 
 /// Returns whether the job exists, whatever the filters are.

@@ -47,6 +47,12 @@ fn a_range_is_changed_without_a_terminal_only_with_yes() {
     assert_eq!(ran.out, "job 4 is cancelled\njob 3 is cancelled\njob 2 is cancelled\n");
     assert_eq!(ran.err, "3 jobs cancelled\n");
     assert_eq!(states(&cli), ["pending", "cancelled", "cancelled", "cancelled"]);
+
+    // Of a range, those that have ended are left out; one that is given by its number is refused.
+    let ran = cli.run("cancel 1-4 --yes").expect(0);
+    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("job 1 is cancelled\n", "1 job cancelled\n"));
+    assert_eq!(cli.run("cancel 1-4 --yes").expect(0).err, "there are no such jobs\n");
+    cli.run("cancel 1").expect(1);
 }
 
 #[test]

@@ -7,15 +7,15 @@ use crate::cli::confirmation::{Confirmation, Decision, YesOption};
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
 use crate::cli::job_outcomes::{JobOutcome, OutcomeReport};
-use crate::cli::job_selection::JobSelection;
+use crate::cli::job_selection::{JobScope, JobSelection};
 use crate::cli::{format, output};
 use crate::client as api;
 
 /// Cancel the parts of jobs that Marketo does not have yet; what Marketo has continues there
 ///
 /// Several jobs are cancelled from the newest to the oldest, so that none of them starts in the place of another. A job
-/// that is refused does not stop the others, and the exit status is 1. Jobs selected by a range or a filter are shown
-/// first, and a question is asked; without a terminal, --yes is needed. With --json: the job as an object; for several,
+/// that is refused does not stop the others, and the exit status is 1. A range or a filter selects jobs that have not
+/// ended. They are shown first, and a question is asked; without a terminal, --yes is needed. With --json: the job as an object; for several,
 /// an array of those that were cancelled.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -53,7 +53,7 @@ impl Cancel {
         }
         let confirmation = Confirmation { action: "Cancel", selection: &self.selection, option: self.yes };
         confirmation.check()?;
-        let mut jobs = self.selection.resolve(&client).await?;
+        let mut jobs = self.selection.resolve(&client, JobScope::Unended).await?;
         let report = OutcomeReport { done: "cancelled", global };
         if jobs.ids.is_empty() {
             return report.nothing();

@@ -8,7 +8,7 @@ use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::count;
 use crate::cli::global::GlobalArgs;
 use crate::cli::job_outcomes::{JobOutcome, OutcomeReport};
-use crate::cli::job_selection::JobSelection;
+use crate::cli::job_selection::{JobScope, JobSelection};
 use crate::cli::output;
 use crate::cli::render::time;
 use crate::domain::JobId;
@@ -71,7 +71,7 @@ impl Erase {
         let option = YesOption { yes: self.yes.yes || self.dry_run };
         let confirmation = Confirmation { action: "Erase the data of", selection: &self.selection, option };
         confirmation.check()?;
-        let jobs = self.selection.resolve(&client).await?;
+        let jobs = self.selection.resolve(&client, JobScope::All).await?;
         let report = OutcomeReport { done: if self.dry_run { "would be erased" } else { "erased" }, global };
         if jobs.ids.is_empty() {
             return report.nothing();

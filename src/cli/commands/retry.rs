@@ -10,7 +10,7 @@ use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
 use crate::cli::input;
 use crate::cli::job_outcomes::{JobOutcome, OutcomeReport};
-use crate::cli::job_selection::JobSelection;
+use crate::cli::job_selection::{JobScope, JobSelection};
 use crate::cli::transfer_bar::{Direction, TransferBar};
 use crate::cli::{format, output};
 use crate::client::{Client, ClientError, CorrectedFile, JobQuery, RetryScope};
@@ -82,7 +82,7 @@ impl Retry {
         let action = if self.failed_rows { "Retry the failed rows of" } else { "Retry" };
         let confirmation = Confirmation { action, selection: &self.selection, option: self.yes };
         confirmation.check()?;
-        let jobs = self.selection.resolve(&client).await?;
+        let jobs = self.selection.resolve(&client, JobScope::All).await?;
         let report = OutcomeReport { done: "retried", global };
         if jobs.ids.is_empty() {
             return report.nothing();

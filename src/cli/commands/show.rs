@@ -14,7 +14,7 @@ use crate::cli::format::{
 };
 use crate::cli::global::GlobalArgs;
 use crate::cli::job_outcomes::{JobOutcome, OutcomeReport};
-use crate::cli::job_selection::JobSelection;
+use crate::cli::job_selection::{JobScope, JobSelection};
 use crate::cli::output;
 use crate::cli::render::{Cell, Column, Screen, Table, Tone};
 use crate::cli::top_reasons::top_reasons;
@@ -71,7 +71,7 @@ impl Show {
             }
             return Ok(ExitStatus::Done);
         }
-        let jobs = self.selection.resolve(&client).await?;
+        let jobs = self.selection.resolve(&client, JobScope::All).await?;
         let report = OutcomeReport { done: "shown", global };
         if jobs.ids.is_empty() {
             return report.nothing();

@@ -6,7 +6,7 @@ use crate::cli::confirmation::YesOption;
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
 use crate::cli::job_outcomes::OutcomeReport;
-use crate::cli::job_selection::JobSelection;
+use crate::cli::job_selection::{JobScope, JobSelection};
 use crate::cli::job_watch::{EndedJobs, KnownState, WatchResult, wait_for_jobs};
 use crate::cli::render::Screen;
 use crate::cli::top_reasons::{failure_line, top_reasons};
@@ -46,7 +46,7 @@ impl Wait {
         let client = global.client()?;
         // Nothing is changed, so nothing is asked; scripts may give the option to every command alike.
         let YesOption { yes: _ } = self.yes;
-        let ids = self.selection.resolve(&client).await?.ids;
+        let ids = self.selection.resolve(&client, JobScope::All).await?.ids;
         if ids.is_empty() {
             // A script that waits for jobs that are not there has mistyped, or they were erased: that is no success.
             return OutcomeReport { done: "ended", global }.nothing().map(|_| ExitStatus::Failed);
