@@ -149,7 +149,9 @@ fn a_job_is_uploaded_when_its_time_has_come() {
     cli.run(&format!("add leads people.csv --at {at}")).expect(0);
     cli.env.kill();
     cli.start();
-    let past = cli.run("add leads people.csv --at 2020-01-01T00:00:00Z --wait --json").expect(0).json();
+    let ran = cli.run("add leads people.csv --at 2020-01-01T00:00:00Z --wait --json").expect(0);
+    assert!(ran.err.contains(" is past: nothing waits for it\n"), "{ran:?}");
+    let past = ran.json();
     let ended = cli.run("wait 1 --json").expect(0).json();
     let time = |job: &Value, key: &str| job[key].as_str().expect(key).parse::<jiff::Timestamp>().expect(key);
     assert!(time(&ended[0], "started_at") >= time(&ended[0], "not_before"), "{ended}");

@@ -117,6 +117,9 @@ impl Add {
         // The same for all files of the command, also where sending them goes past that time of day.
         let now = Clock::System.now();
         let at = self.options.at.map(|at| at.resolve_in_system_zone(now)).transpose().map_err(CliError::Usage)?;
+        if let Some(at) = at.filter(|&at| at < now) {
+            output::note(&format!("{} is past: nothing waits for it", time::to_the_second(at)));
+        }
         let submission =
             Submission { client: &client, target: &target, options: &self.options, not_before: at, pack, global };
         let sent = tokio::select! {
