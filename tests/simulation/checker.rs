@@ -2,22 +2,23 @@
 //!
 //! The checker sees what no client can see: imports of which the answer was lost. It takes nothing from the plan.
 
+mod events;
+mod sharing;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Range;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use marqueue::clock::after;
-use marqueue::config;
-use marqueue::domain::batch::BatchProgress;
 use marqueue::domain::instance::PauseKind;
-use marqueue::domain::{BatchKey, BatchState, Event, FailureScope, JobId, JobState};
+use marqueue::domain::{BatchKey, BatchState, JobId, JobState};
 use marqueue::marketo::ErrorAction;
 use marqueue::scheduler::{Plan, SchedulingRules, Step, Work};
 use marqueue::store::Snapshot;
 
 use super::invariants::{CheckResult, Invariant, Violation};
-use super::model_store::ModelStore;
+use super::model_store::{ModelStore, PackedRows};
+
+pub use events::Recorded;
 
 fn hold(invariant: Invariant, holds: bool, text: impl FnOnce() -> String) -> CheckResult {
     if holds { Ok(()) } else { Err(Violation { invariant, text: text() }) }
@@ -25,8 +26,10 @@ fn hold(invariant: Invariant, holds: bool, text: impl FnOnce() -> String) -> Che
 
 /// An import that Marketo made.
 struct Made {
-    key: BatchKey,
-    rows: Range<u32>,
+    /// The rows of each batch in it; the upload was recorded for the first.
+    rows: Vec<PackedRows>,
+    /// The batches that wait for it, once it is known.
+    waiting: BTreeSet<BatchKey>,
     /// Marketo ends it as `Failed`.
     fails: bool,
     /// The answer to its upload was recorded.
@@ -37,6 +40,12 @@ struct Made {
     given_up: Option<Duration>,
     /// It need not be counted any more, although it may not have ended.
     excused: bool,
+}
+
+impl Made {
+    fn lead(&self) -> BatchKey {
+        self.rows[0].key
+    }
 }
 
 /// What was done about one batch.
@@ -77,10 +86,11 @@ pub struct Checker {
     /// The last day that began by a steady clock, and the calls since.
     day: Option<Timestamp>,
     calls_of_day: u64,
+    /// The shapes that jobs came in with.
+    shapes: BTreeMap<JobId, u8>,
+    /// Jobs that shared an import which was refused or failed.
+    alone: BTreeSet<JobId>,
 }
-
-/// For how long a batch is tried that waits alone.
-const SEVEN_DAYS: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// So many steps in a row without effect, at one time, are a loop.
 const FUTILE: u32 = 40;
@@ -90,19 +100,31 @@ impl Checker {
         self.tracks.entry(key).or_default()
     }
 
+    /// The known imports that a batch waits for.
+    fn imports_of(&mut self, key: BatchKey) -> impl Iterator<Item = &mut Made> {
+        self.made
+            .values_mut()
+            .filter(move |made| made.known && made.given_up.is_none() && !made.excused && made.waiting.contains(&key))
+    }
+
     /// An upload leaves.
-    pub fn upload_sent(&mut self, key: BatchKey) -> CheckResult {
-        let track = self.track(key);
-        track.sent += 1;
-        hold(Invariant::NoUnexplainedResend, !track.taken, || format!("{key} is sent again although Marketo took it"))?;
-        hold(Invariant::ReasonRecorded, track.sent <= 1 + track.reasons, || {
-            format!("{key} was sent {} times, for {} reasons", track.sent, track.reasons)
-        })
+    pub fn upload_sent(&mut self, packed: &[PackedRows]) -> CheckResult {
+        for PackedRows { key, .. } in packed {
+            let track = self.track(*key);
+            track.sent += 1;
+            hold(Invariant::NoUnexplainedResend, !track.taken, || {
+                format!("{key} is sent again although Marketo took it")
+            })?;
+            hold(Invariant::ReasonRecorded, track.sent <= 1 + track.reasons, || {
+                format!("{key} was sent {} times, for {} reasons", track.sent, track.reasons)
+            })?;
+        }
+        Ok(())
     }
 
     /// Marketo refused the token of an upload: the same one may be sent again with another.
-    pub fn token_refused(&mut self, key: BatchKey) {
-        self.track(key).reasons += 1;
+    pub fn token_refused(&mut self, packed: &[PackedRows]) {
+        packed.iter().for_each(|packed| self.track(packed.key).reasons += 1);
     }
 
     /// Records a call of any kind that is sent.
@@ -122,11 +144,18 @@ impl Checker {
         hold(Invariant::Daily, daily == 0 || calls <= daily, || format!("{calls} calls since {day}, of {daily}"))
     }
 
-    /// A question about an import leaves.
-    pub fn query_sent(&mut self, key: BatchKey, what: &'static str, least: Duration, at: Duration) -> CheckResult {
-        match self.track(key).asked.insert(what, (at, false)) {
-            Some((before, false)) if at < before + least => {
-                let text = format!("{key}: {what} is asked again after {:?}", at - before);
+    /// A question about an import leaves. `sharing` are the batches that share it, the one first that asks.
+    pub fn query_sent(
+        &mut self,
+        sharing: &[BatchKey],
+        what: &'static str,
+        least: Duration,
+        at: Duration,
+    ) -> CheckResult {
+        let before: Vec<_> = sharing.iter().map(|&key| self.track(key).asked.insert(what, (at, false))).collect();
+        match (sharing.first(), before.first()) {
+            (Some(key), Some(Some((before, false)))) if at < *before + least => {
+                let text = format!("{key}: {what} is asked again after {:?}", at - *before);
                 Err(Violation { invariant: Invariant::Polling, text })
             }
             _ => Ok(()),
@@ -153,15 +182,17 @@ impl Checker {
         self.track(key).import_failed = true;
     }
 
-    /// An import of this batch that the daemon does not know; an operator may find it.
-    pub fn unknown(&self, key: BatchKey) -> Option<u64> {
-        let unknown = self.made.iter().find(|(_, made)| made.key == key && !made.known);
+    /// An import of these batches that the daemon does not know; an operator may find it.
+    pub fn unknown(&self, sharing: &[BatchKey]) -> Option<u64> {
+        let has = |made: &Made, key: &BatchKey| made.rows.iter().any(|rows| rows.key == *key);
+        let unknown = self.made.iter().find(|(_, made)| !made.known && sharing.iter().all(|key| has(made, key)));
         unknown.map(|(&id, _)| id)
     }
 
     /// Marketo made an import.
-    pub fn made(&mut self, id: u64, key: BatchKey, rows: Range<u32>, fails: bool, at: Duration) {
-        self.made.insert(id, Made { key, rows, fails, known: false, at, given_up: None, excused: false });
+    pub fn made(&mut self, id: u64, packed: &[PackedRows], fails: bool, at: Duration) {
+        let (rows, waiting) = (packed.to_vec(), BTreeSet::new());
+        self.made.insert(id, Made { rows, waiting, fails, known: false, at, given_up: None, excused: false });
     }
 
     /// A step was carried out without any effect.
@@ -176,119 +207,6 @@ impl Checker {
         self.futile = 0;
     }
 
-    /// An event was recorded.
-    pub fn recorded(
-        &mut self,
-        key: BatchKey,
-        event: &Event,
-        progress: &BatchProgress,
-        instance: &config::Instance,
-        at: Duration,
-        now: Timestamp,
-    ) -> CheckResult {
-        self.futile = 0;
-        let most = instance.max_attempts;
-        let unconfirmed = at + instance.polling.max * 10;
-        let track = self.tracks.entry(key).or_default();
-        let (mut lost, mut alone) = (false, false);
-        match event {
-            Event::UploadBegan => hold(Invariant::NoUnexplainedResend, !track.taken, || format!("{key} goes again"))?,
-            Event::Requeued { .. } | Event::Split { .. } => track.reasons += 1,
-            Event::Refused { scope: blame, .. } => {
-                (track.reasons, track.spent) =
-                    (track.reasons + 1, track.spent + u32::from(*blame == FailureScope::Batch));
-            }
-            Event::AnswerLost { scope: blame, .. } => {
-                (track.reasons, track.spent) =
-                    (track.reasons + 1, track.spent + u32::from(*blame == FailureScope::Batch));
-                lost = true;
-            }
-            Event::Held { .. } => (track.reasons, track.spent, lost) = (track.reasons + 1, track.spent + 1, true),
-            Event::Rejected { .. } => {
-                let hopeless = matches!(track.last_ask, Some(ErrorAction::Reject | ErrorAction::TooLarge));
-                track.spent += 1;
-                hold(Invariant::FailsWithReason, hopeless, || {
-                    format!("{key} was rejected, and Marketo answered {:?}", track.last_ask)
-                })?;
-            }
-            Event::AttemptsExhausted { unconfirmed_until, .. } => {
-                (track.spent, lost) = (track.spent + 1, unconfirmed_until.is_some());
-                alone = track.failing_since.is_some_and(|since| after(since, SEVEN_DAYS) <= now);
-                hold(Invariant::FailsWithReason, track.spent >= most || alone, || {
-                    format!("{key} was given up after {} of {most} attempts", track.spent)
-                })?;
-            }
-            Event::Accepted { .. } => (track.taken, track.spent) = (true, track.spent + 1),
-            Event::Settled { .. } => (track.taken, track.settled) = (true, true),
-            Event::ImportLost { .. } => {
-                let hopeless = track.import_failed || track.last_ask == Some(ErrorAction::Reject);
-                hold(Invariant::FailsWithReason, hopeless, || format!("{key} was taken for lost for no reason"))?;
-            }
-            Event::Overdue { .. } => {
-                let of_it = |made: &&Made| made.key == key && made.known && made.given_up.is_none();
-                let made = self.made.values().filter(of_it).map(|made| made.at).min();
-                let waited = made.map(|made| at.saturating_sub(made));
-                hold(Invariant::OverdueTime, waited.is_none_or(|waited| waited >= instance.max_import_time), || {
-                    format!("{key} is overdue after {waited:?} of {:?}", instance.max_import_time)
-                })?;
-            }
-            Event::Abandoned { counts_until } => {
-                let of_it = |made: &&mut Made| made.key == key && made.known && made.given_up.is_none();
-                let left = Duration::try_from(counts_until.duration_since(now)).unwrap_or_default();
-                self.made.values_mut().filter(of_it).for_each(|made| made.given_up = Some(at + left));
-            }
-            Event::Retried => {
-                (track.taken, track.settled, track.spent) = (false, false, 0);
-                (track.successes, track.turn, track.failing_since) = (None, None, None);
-                track.reasons += 1;
-            }
-            _ => {}
-        }
-        match event.failure_scope() {
-            Some(FailureScope::Instance { .. }) => track.failing_since = track.failing_since.or(Some(now)),
-            Some(FailureScope::Batch) => track.failing_since = None,
-            _ => {}
-        }
-        if matches!(event.failure_scope(), Some(FailureScope::Batch))
-            || (matches!(event, Event::AttemptsExhausted { .. }) && !alone)
-        {
-            let (then, since) = (track.successes, self.successes);
-            hold(Invariant::Attempts, then.is_some_and(|then| then < since), || {
-                format!("an attempt of {key} counts, and of {since} successes {then:?} were before its last upload")
-            })?;
-        }
-        if event.ends_upload() {
-            self.turns += 1;
-            if matches!(event, Event::Accepted { .. }) {
-                (self.successes, self.success_turn) = (self.successes + 1, self.turns);
-            }
-            (track.successes, track.turn) = (Some(self.successes), Some(self.turns));
-        }
-        if lost {
-            track.unconfirmed = track.unconfirmed.max(Some(unconfirmed));
-        }
-        let under_way = u32::from(progress.state == BatchState::Uploading);
-        let (attempts, spent) = (progress.attempts, track.spent + under_way);
-        hold(Invariant::Attempts, attempts == spent && spent <= most.max(1), || {
-            format!("{key} has {attempts} attempts and spent {spent} of {most} after {event:?}")
-        })?;
-        if let Event::Accepted { marketo_batch_id, .. } | Event::Settled { marketo_batch_id } = event {
-            let made = marketo_batch_id.parse().ok().and_then(|id: u64| self.made.get_mut(&id));
-            hold(Invariant::FailsWithReason, made.is_some(), || {
-                format!("{key} was accepted as an import that there is not")
-            })?;
-            made.into_iter().for_each(|made| made.known = true);
-        }
-        // Once Marketo has reported that a batch is done, or unknown, nothing of it counts any more.
-        if matches!(event, Event::ImportEnded { .. } | Event::ImportLost { .. }) {
-            let of_it = |made: &&mut Made| {
-                made.key == key && made.given_up.is_none() && (made.known || matches!(event, Event::ImportEnded { .. }))
-            };
-            self.made.values_mut().filter(of_it).for_each(|made| made.excused = true);
-        }
-        Ok(())
-    }
-
     /// After each step: what Marketo has, and how the rows stand. `unended` is what Marketo itself reports.
     pub fn tick(
         &mut self,
@@ -300,8 +218,8 @@ impl Checker {
         let mut ours = 0;
         for id in unended {
             let Some(made) = self.made.get_mut(&id) else { continue };
-            let track = self.tracks.get(&made.key);
-            let uploading = store.state(made.key) == BatchState::Uploading;
+            let track = self.tracks.get(&made.lead());
+            let uploading = store.state(made.lead()) == BatchState::Uploading;
             if !made.known && !uploading && track.and_then(|track| track.unconfirmed).is_some_and(|until| until <= at) {
                 made.excused = true;
             }
@@ -311,8 +229,12 @@ impl Checker {
         hold(Invariant::Queue, ours <= rules.max_in_flight, || {
             format!("Marketo has {ours} of our imports that are to be counted, and {} are allowed", rules.max_in_flight)
         })?;
-        let (mut groups, mut lists) = (BTreeSet::new(), BTreeSet::new());
-        for (key, job, _) in store.batches().filter(|(_, _, batch)| batch.progress.state.occupies_slot()) {
+        self.shared_states(store)?;
+        let (mut groups, mut lists, mut shared) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for (key, job, batch) in store.batches().filter(|(_, _, batch)| batch.progress.state.occupies_slot()) {
+            if batch.sharing.import.is_some_and(|import| !shared.insert(import)) {
+                continue;
+            }
             if self.tracks.get(&key).is_some_and(|track| track.settled) {
                 continue;
             }
@@ -417,8 +339,9 @@ impl Checker {
             let imported: BTreeSet<u32> = self
                 .made
                 .values()
-                .filter(|made| made.key.job == id && !made.fails)
-                .flat_map(|made| made.rows.clone())
+                .filter(|made| !made.fails)
+                .flat_map(|made| made.rows.iter().filter(|rows| rows.key.job == id))
+                .flat_map(|rows| rows.rows.clone())
                 .collect();
             let rows = job.batches.iter().map(|batch| batch.rows()).sum::<u32>();
             hold(Invariant::End, imported.len() == rows as usize, || {

@@ -20,7 +20,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::checker::Checker;
 use super::invariants::{CheckResult, Invariant, Violation};
-use super::model_store::ModelStore;
+use super::model_store::{ModelStore, PackedRows};
 use super::worker::Worker;
 
 mod actors;
@@ -30,6 +30,7 @@ mod instance_scheduler;
 mod marketo;
 mod mutations;
 mod outage;
+mod packing;
 mod scripted;
 mod stats;
 
@@ -51,7 +52,7 @@ struct Daemon {
 
 /// An upload that was under way when the daemon was killed.
 struct OrphanedUpload {
-    key: BatchKey,
+    packed: Vec<PackedRows>,
     token: String,
 }
 
@@ -90,6 +91,12 @@ pub struct Simulation {
     stuck: i64,
     /// Jobs whose header Marketo does not take.
     wrong: Vec<JobId>,
+    /// Jobs with a row that makes the whole import fail.
+    failing: Vec<JobId>,
+    /// The shape of jobs whose header Marketo does not take.
+    wrong_shape: Option<u8>,
+    /// The most rows of an upload of several jobs: `limits.upload_bytes`.
+    max_packed_rows: u32,
     /// Jobs that Marketo always answers 611.
     refused: Vec<JobId>,
     /// Attempts that counted against a batch in a run whose only faults are outages and kills.
@@ -162,6 +169,9 @@ impl Simulation {
             orphaned: Vec::new(),
             stuck,
             wrong: Vec::new(),
+            failing: Vec::new(),
+            wrong_shape: None,
+            max_packed_rows: 1_000,
             refused: Vec::new(),
             costs: HashMap::new(),
             blind_restart: false,
@@ -174,6 +184,15 @@ impl Simulation {
             mutation,
             config,
         };
+        if simulation.rng.random_bool(0.1) {
+            simulation.wrong_shape = Some(1);
+        }
+        if simulation.rng.random_bool(0.2) {
+            simulation.max_packed_rows = simulation.rng.random_range(2..=6);
+        }
+        simulation.store.reaches_lead_only = mutation == Mutation::RecordsForLeadOnly;
+        simulation.store.keeps_no_lead = mutation == Mutation::KeepsNoLead;
+        simulation.store.counts_members = mutation == Mutation::CountsMembers;
         simulation.start();
         simulation
     }

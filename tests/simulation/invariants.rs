@@ -46,6 +46,9 @@ pub enum Invariant {
     FailsWithReason,
     /// An import is held as overdue only when it has truly been waited for so long.
     OverdueTime,
+    /// Only pending jobs of one shape without a group share an import; they have one state, count as one import, and are
+    /// sent alone after one that was refused or failed.
+    Sharing,
     /// When faults have ceased, every job ends, and every row of a complete job was imported.
     End,
 }

@@ -76,6 +76,11 @@ fn invariants_hold_in_every_run() {
     });
     let (stats, violations) = results.into_inner().unwrap();
     println!("{runs} runs: {stats:?}");
+    if runs >= 1_000 {
+        let Stats { packed_imports, packed_jobs, unpacked, divided, .. } = stats;
+        assert!(packed_jobs >= 2 * packed_imports && packed_imports > 0, "{packed_jobs} in {packed_imports}");
+        assert!(unpacked > 0 && divided > 0, "of these {unpacked} failed and {divided} were divided");
+    }
     let first: Vec<String> =
         violations.iter().take(12).map(|(seed, why)| format!("SIMULATION_SEED={seed}: {why}")).collect();
     assert!(violations.is_empty(), "{} of {runs} runs violated an invariant:\n{}", violations.len(), first.join("\n"));
@@ -108,6 +113,10 @@ fn every_mutation_is_detected() {
         (Mutation::ForgetsAbandoned, &[Invariant::Queue]),
         (Mutation::KeepsEndsOverJump, &[Invariant::Queue]),
         (Mutation::BeginsDayAtJump, &[Invariant::Daily]),
+        (Mutation::RecordsForLeadOnly, &[Invariant::Sharing, Invariant::Attempts, Invariant::LegalTransition]),
+        (Mutation::KeepsNoLead, &[Invariant::Sharing, Invariant::Queue]),
+        (Mutation::CountsMembers, &[Invariant::Polling, Invariant::LegalTransition]),
+        (Mutation::PacksAfterFailure, &[Invariant::Sharing]),
     ] {
         let mut violations = (0..MUTATION_RUNS)
             .filter_map(|seed| simulate(seed, mutation, false).err())

@@ -3,18 +3,21 @@
 //! What an event makes of a batch and of the instance are the store's own functions; only what SQL selects is
 //! repeated here, and each function names the statement that it stands for.
 
+mod packing;
+
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use marqueue::clock::{ClockReading, ClockRecord, PATIENCE, after, from_ms};
 use marqueue::domain::batch::{BatchProgress, QueryFailureKind};
 use marqueue::domain::instance::InstanceState;
-use marqueue::domain::{
-    BatchKey, BatchState, DeferReason, Event, IllegalTransitionError, JobId, JobState, job_state, transition,
-};
+use marqueue::domain::{BatchKey, BatchState, DeferReason, Event, JobId, JobState, transition};
 use marqueue::marketo::EarlierCallTimes;
 use marqueue::store::{InFlightBatch, PendingBatch, QuotaDay, Snapshot};
+
+pub use packing::{PackLimits, PackedRows, SharedImport, Sharing, SharingLimit};
 
 /// As `PACES` and `CANDIDATES` of `store::snapshot`.
 const PACES: usize = 20;
@@ -28,6 +31,10 @@ pub struct Job {
     pub list: Option<i64>,
     /// The earliest time of its uploads.
     pub not_before: Option<Timestamp>,
+    /// Jobs of one shape may share an import.
+    pub shape: Option<u8>,
+    /// The most rows of an import that it shares, after Marketo found one too large.
+    pub pack_max_rows: Option<u32>,
     pub state: JobState,
     /// In the order of the file.
     pub batches: Vec<Batch>,
@@ -47,9 +54,14 @@ pub struct Batch {
     pub from: u32,
     pub to: u32,
     pub progress: BatchProgress,
+    pub sharing: Sharing,
 }
 
 impl Batch {
+    fn new(part: u32, rows: Range<u32>) -> Batch {
+        Batch { part, from: rows.start, to: rows.end, progress: BatchProgress::initial(), sharing: Sharing::ALONE }
+    }
+
     pub fn rows(&self) -> u32 {
         self.to - self.from
     }
@@ -60,6 +72,15 @@ impl Batch {
 pub struct ModelStore {
     pub jobs: BTreeMap<JobId, Job>,
     pub instance: InstanceState,
+    pub shared_imports: BTreeMap<u32, SharedImport>,
+    /// The last number of a shared import.
+    shared_imports_made: u32,
+    /// For a mutation: what follows from an upload of several batches is recorded for one of them only.
+    pub reaches_lead_only: bool,
+    /// For a mutation: once the batch that stands for a shared import has left, none does.
+    pub keeps_no_lead: bool,
+    /// For a mutation: batches count that do not stand for their import.
+    pub counts_members: bool,
     /// The table `abandoned`: until when each import counts.
     abandoned: Vec<Timestamp>,
     /// The table `call`: when each ended.
@@ -76,12 +97,21 @@ impl ModelStore {
         let id = JobId(1 + self.jobs.len() as i64);
         let mut from = 0;
         let batches = (1..).zip(rows).map(|(part, rows)| {
-            let batch = Batch { part, from, to: from + rows, progress: BatchProgress::initial() };
+            let batch = Batch::new(part, from..from + rows);
             from = batch.to;
             batch
         });
-        let (not_before, state) = (None, JobState::Pending);
-        let job = Job { priority, group, list, not_before, state, batches: batches.collect() };
+        let batches = batches.collect();
+        let job = Job {
+            priority,
+            group,
+            list,
+            not_before: None,
+            shape: None,
+            pack_max_rows: None,
+            state: JobState::Pending,
+            batches,
+        };
         self.jobs.insert(id, job);
         id
     }
@@ -106,37 +136,18 @@ impl ModelStore {
         change(batch.expect("a key of this store"));
     }
 
-    /// `store::moves::record`.
-    pub fn record(&mut self, key: BatchKey, event: &Event, now: Timestamp) -> Result<(), IllegalTransitionError> {
-        let progress = self.batch(key).progress.after_event(event, now)?;
-        self.change(key, |batch| batch.progress = progress);
-        if let Event::Abandoned { counts_until } = event {
-            self.abandoned.push(*counts_until);
-        }
-        let in_flight = self.in_flight();
-        self.instance = self.instance.after_event(key, event, in_flight, now);
-        if event.ends_upload() {
-            let number = self.instance.uploads_ended;
-            self.change(key, |batch| batch.progress.last_upload = Some(number));
-        }
-        if let Some(job) = self.jobs.get_mut(&key.job) {
-            job.state = job_state(job.batches.iter().map(|batch| batch.progress.state));
-        }
-        Ok(())
-    }
-
-    /// `store::moves::halve`, after the event is recorded.
+    /// `StoreTx::split_batch`, after the event is recorded.
     pub fn halve(&mut self, key: BatchKey) -> BatchKey {
-        let mut second = self.batch(key).clone();
-        let middle = second.from + second.rows() / 2;
+        let (from, to) = (self.batch(key).from, self.batch(key).to);
+        let middle = from + (to - from) / 2;
         self.change(key, |batch| batch.to = middle);
         let job = self.jobs.get_mut(&key.job).expect("a key of this store");
-        second.part = 1 + job.batches.iter().map(|batch| batch.part).max().unwrap_or(0);
-        (second.from, second.progress) = (middle, BatchProgress::initial());
-        let key = BatchKey { job: key.job, part: second.part };
-        job.batches.push(second);
+        // Only a job of one batch shares imports.
+        job.shape = None;
+        let part = 1 + job.batches.iter().map(|batch| batch.part).max().unwrap_or(0);
+        job.batches.push(Batch::new(part, middle..to));
         job.batches.sort_by_key(|batch| batch.from);
-        key
+        BatchKey { job: key.job, part }
     }
 
     /// `StoreTx::record_query_failure`.
@@ -155,6 +166,7 @@ impl ModelStore {
             batch.progress.state = BatchState::Pending;
             batch.progress.marketo_batch_id = None;
             batch.progress.attempts -= 1;
+            batch.sharing = Sharing::ALONE;
         });
     }
 
@@ -170,10 +182,15 @@ impl ModelStore {
         self.batches().filter(|(.., batch)| batch.progress.overdue_at.is_some()).map(|(key, ..)| key).collect()
     }
 
-    /// `store::instances::in_flight`.
+    /// `ReadTx::count_occupied_slots`.
     pub fn in_flight(&self) -> u32 {
-        let held = self.batches().filter(|(_, _, batch)| batch.progress.state.occupies_slot()).count();
-        u32::try_from(held).unwrap_or(u32::MAX)
+        let held = self.batches().filter(|(_, _, batch)| batch.progress.state.occupies_slot() && self.counts(batch));
+        u32::try_from(held.count()).unwrap_or(u32::MAX)
+    }
+
+    /// `leads_import = 1`: of the batches that share an import, one stands for it.
+    fn counts(&self, batch: &Batch) -> bool {
+        batch.sharing.leads || self.counts_members
     }
 
     /// `store::clock::follow`: moves the ends of unconfirmed imports by what the clock was set.
@@ -260,13 +277,13 @@ impl ModelStore {
     fn flights(&self) -> Vec<InFlightBatch> {
         let flying = |state: BatchState| !state.is_terminal() && state != BatchState::Pending;
         self.batches()
-            .filter(|(_, _, batch)| flying(batch.progress.state))
+            .filter(|(_, _, batch)| flying(batch.progress.state) && self.counts(batch))
             .map(|(key, job, batch)| InFlightBatch {
                 key,
                 state: batch.progress.state,
                 group: job.group.clone(),
                 list_id: job.list,
-                rows: u64::from(batch.rows()),
+                rows: u64::from(batch.sharing.import_rows.unwrap_or(batch.rows())),
                 not_before: batch.progress.not_before,
                 accepted_at: batch.progress.accepted_at,
                 importing_at: batch.progress.importing_at,
@@ -290,7 +307,7 @@ impl ModelStore {
             if job.is_early(now) {
                 continue;
             }
-            let fills = |b: &Batch| b.progress.state.occupies_slot();
+            let fills = |b: &Batch| b.progress.state.occupies_slot() && b.sharing.leads;
             let filling = |o: &Job| o.list == job.list && o.batches.iter().any(fills);
             if job.list.is_some() && self.jobs.values().any(filling) {
                 continue;
@@ -306,8 +323,8 @@ impl ModelStore {
                 if batch.progress.not_before.is_none_or(|at| !holds(at, now, longest)) {
                     let key = BatchKey { job: id, part: batch.part };
                     let last_upload = batch.progress.last_upload;
-                    let (priority, group) = (job.priority, job.group.clone());
-                    found.push(PendingBatch { key, priority, group, list_id: job.list, last_upload, pack_shape: None });
+                    let (priority, group, pack_shape) = (job.priority, job.group.clone(), job.pack_shape(batch));
+                    found.push(PendingBatch { key, priority, group, list_id: job.list, last_upload, pack_shape });
                 }
             }
         }
@@ -364,11 +381,11 @@ impl ModelStore {
     fn paces(&self) -> Vec<(u64, Duration)> {
         let mut ended: Vec<_> = self
             .batches()
-            .filter(|(_, _, batch)| batch.progress.state == BatchState::Complete)
+            .filter(|(_, _, batch)| batch.progress.state == BatchState::Complete && batch.sharing.leads)
             .filter_map(|(_, _, batch)| {
                 let took = batch.progress.polled_at?.duration_since(batch.progress.importing_at?);
                 let took = Duration::try_from(took).ok().filter(|took| !took.is_zero())?;
-                Some((batch.progress.ended_at, u64::from(batch.rows()), took))
+                Some((batch.progress.ended_at, u64::from(batch.sharing.import_rows.unwrap_or(batch.rows())), took))
             })
             .collect();
         ended.sort_by_key(|&(at, ..)| std::cmp::Reverse(at));

@@ -8,6 +8,8 @@ use marqueue::marketo::{ErrorAction, UploadError};
 use marqueue::scheduler::Work;
 use marqueue::simulator::Admission;
 
+use super::model_store::PackedRows;
+
 /// What a worker is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
@@ -24,8 +26,8 @@ pub struct Worker {
     pub key: Option<BatchKey>,
     pub task: Task,
     pub stage: Stage,
-    /// The upload is in the history.
-    pub begun: bool,
+    /// The rows of an upload that is in the history.
+    pub packed: Vec<PackedRows>,
     /// A new token was tried already.
     pub renewed: bool,
     /// The token of its present call.
@@ -79,7 +81,12 @@ pub enum Answer {
 
 impl Worker {
     pub fn new(key: Option<BatchKey>, task: Task) -> Worker {
-        Worker { key, task, stage: Stage::Token, begun: false, renewed: false, token: String::new() }
+        Worker { key, task, stage: Stage::Token, packed: Vec::new(), renewed: false, token: String::new() }
+    }
+
+    /// The upload is in the history.
+    pub fn begun(&self) -> bool {
+        !self.packed.is_empty()
     }
 
     pub fn work(&self) -> Work {

@@ -62,26 +62,40 @@ impl Simulation {
     }
 
     pub(super) fn job_arrives(&mut self) {
-        if self.store.jobs.len() >= 4 {
+        let shape = self.choose_shape();
+        let most = if shape.is_some() { 6 } else { 4 };
+        if self.store.jobs.len() >= most {
             return;
         }
         let rng = &mut self.rng;
         let group = rng.random_bool(0.3).then(|| ["g", "h"][rng.random_range(0..2)].to_owned());
         let list = rng.random_bool(0.2).then(|| rng.random_range(7..9));
-        let rows: Vec<u32> =
-            (0..[1, 1, 2, rng.random_range(3..=6)][rng.random_range(0..4)]).map(|_| rng.random_range(1..=4)).collect();
-        let (priority, wrong) = (rng.random_range(-1..=2), rng.random_bool(0.05));
+        let batches = [1, 1, 2, rng.random_range(3..=6)][rng.random_range(0..4)];
+        let (group, list, batches) = match &shape {
+            Some(shape) => (None, shape.list, 1),
+            None => (group, list, batches),
+        };
+        let rows: Vec<u32> = (0..batches).map(|_| rng.random_range(1..=4)).collect();
+        let (priority, wrong, fails) = (rng.random_range(-1..=2), rng.random_bool(0.05), rng.random_bool(0.06));
+        let shape = shape.map(|shape| shape.number);
+        let wrong = if shape.is_some() { shape == self.wrong_shape } else { wrong };
         let ahead = rng.random_bool(0.15).then(|| Duration::from_secs(rng.random_range(0..120)));
         let id = self.store.add(priority, group.clone(), list, &rows);
         let not_before = ahead.map(|ahead| after(self.now(), ahead));
         self.store.jobs.get_mut(&id).expect("it was added").not_before = not_before;
+        if let Some(shape) = shape {
+            self.set_shape(id, shape);
+        }
         if wrong {
             self.wrong.push(id);
         }
+        if fails {
+            self.failing.push(id);
+        }
         self.note(|| {
             format!(
-                "job {id} add_file: {rows:?} group {group:?} list {list:?} priority {priority} wrong {wrong} \
-                 not before {not_before:?}"
+                "job {id} add_file: {rows:?} group {group:?} list {list:?} priority {priority} shape {shape:?} wrong {wrong} \
+                 fails {fails} not before {not_before:?}"
             )
         });
         self.wake();
@@ -104,7 +118,9 @@ impl Simulation {
             3 => {
                 let held = self.store.batches().find(|(.., batch)| batch.progress.state == BatchState::Held);
                 let held = held.map(|(key, ..)| key);
-                if let Some((key, id)) = held.and_then(|key| Some((key, self.checker.unknown(key)?))) {
+                if let Some((key, id)) =
+                    held.and_then(|key| Some((key, self.checker.unknown(&self.store.sharing(key))?)))
+                {
                     self.record(key, Event::Settled { marketo_batch_id: id.to_string() })?;
                 }
             }

@@ -12,7 +12,9 @@ use marqueue::scheduler::outcome::{
     poll_event, query_failure_kind,
 };
 
+use super::packing::sharing_end;
 use super::{Done, Mutation, Next, Simulation};
+use crate::model_store::SharingLimit;
 use crate::worker::{Answer, Stage, Task, Worker};
 
 impl Simulation {
@@ -23,7 +25,9 @@ impl Simulation {
         let refusal = match &answer {
             Answer::NotCreated(UploadError::Refused { action: ask, reason, .. })
             | Answer::Unanswered { ask, reason } => {
-                self.checker.answered(key, *ask);
+                for key in self.sent_for(&worker) {
+                    self.checker.answered(key, *ask);
+                }
                 Some((*ask, reason.text.clone()))
             }
             _ => None,
@@ -36,7 +40,7 @@ impl Simulation {
             }
             if ask == ErrorAction::NewToken && !worker.renewed {
                 worker.renewed = true;
-                self.checker.token_refused(key);
+                self.checker.token_refused(&worker.packed);
                 self.checker.may_repeat(key);
                 worker.stage = Stage::Token;
                 return Ok(Next::Goes(worker));
@@ -50,7 +54,11 @@ impl Simulation {
                 self.record(key, Event::Accepted { marketo_batch_id: id.to_string(), status })?;
             }
             (Task::Upload, Answer::NotCreated(UploadError::Refused { action: ErrorAction::TooLarge, .. })) => {
-                if self.store.batch(key).rows() > 1 {
+                let rows: usize = worker.packed.iter().map(|packed| packed.rows.len()).sum();
+                if worker.packed.len() > 1 {
+                    let limit = SharingLimit::MaxRows(rows as u32 / 2);
+                    self.end_sharing(key, Event::Split { reason: "413, and several jobs".into() }, limit)?;
+                } else if rows > 1 {
                     self.record(key, Event::Split { reason: "413".into() })?;
                     self.store.halve(key);
                 } else {
@@ -60,7 +68,7 @@ impl Simulation {
             (Task::Upload, Answer::NotCreated(fault)) => return self.not_created(worker, key, fault),
             (Task::Poll, Answer::Status { status, counts, message }) => {
                 if status == Some(RemoteStatus::Failed) {
-                    self.checker.import_failed(key);
+                    self.store.sharing(key).into_iter().for_each(|key| self.checker.import_failed(key));
                 }
                 self.status(key, status, counts, message)?;
             }
@@ -69,7 +77,7 @@ impl Simulation {
             }
             (Task::Collect(report), Answer::Report { there: true }) => return self.next_report(worker, report),
             (Task::Collect(report), Answer::Report { there: false }) => {
-                let counts = self.store.batch(key).progress.counts;
+                let (counts, _) = self.store.import_counts(key);
                 let counted = if report == ReportKind::Failures { counts.failed } else { counts.warned };
                 return match counted {
                     None | Some(0) => self.next_report(worker, report),
@@ -82,6 +90,15 @@ impl Simulation {
             _ => {}
         }
         Ok(Next::Ended)
+    }
+
+    /// The batches that a call is about.
+    fn sent_for(&self, worker: &Worker) -> Vec<BatchKey> {
+        match (worker.task, worker.key) {
+            (Task::Upload, _) => worker.packed.iter().map(|packed| packed.key).collect(),
+            (_, Some(key)) => self.store.sharing(key),
+            (_, None) => Vec::new(),
+        }
     }
 
     /// `poll::answered`.
@@ -116,6 +133,12 @@ impl Simulation {
             Some(status) => poll_event(status, counts, message, waited),
             None => asked.unknown_status_event(word, waited, &self.config, now),
         };
+        if let Event::ImportLost { reason, .. } = &event
+            && self.store.batch(key).sharing.others > 0
+            && status == Some(RemoteStatus::Failed)
+        {
+            return self.end_sharing(key, Event::Unpacked { reason: reason.clone() }, SharingLimit::Alone);
+        }
         let goes_on = !matches!(event, Event::ImportEnded { .. } | Event::ImportLost { .. });
         self.record(key, event)?;
         match overdue_event(word, asked, waited, &self.config) {
@@ -181,6 +204,7 @@ impl Simulation {
             }
             _ => {}
         }
+        let is_broken_off = matches!(fault, UploadError::BrokenOff(_));
         let seen = self.snapshot(now);
         let mut event = FailedUpload { tried, snapshot: &seen, instance: &self.config, now }.event(fault);
         if let (Mutation::BlamesBatch, Event::Refused { scope: blame, .. } | Event::AnswerLost { scope: blame, .. }) =
@@ -188,7 +212,10 @@ impl Simulation {
         {
             *blame = FailureScope::Batch;
         }
-        self.record(key, event)?;
+        match sharing_end(&worker.packed, &event, is_broken_off) {
+            Some(event) => self.end_sharing(key, event, SharingLimit::Alone)?,
+            None => self.record(key, event)?,
+        }
         Ok(Next::Ended)
     }
 

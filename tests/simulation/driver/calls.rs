@@ -73,10 +73,11 @@ impl Simulation {
             }
             Task::Poll if !matches!(state, BatchState::Queued | BatchState::Importing) => return Ok(Next::Ended),
             Task::Collect(_) if state != BatchState::Collecting => return Ok(Next::Ended),
-            Task::Collect(report)
-                if !may_have_report(report, progress.counts, u64::from(self.store.batch(key).rows())) =>
-            {
-                return self.next_report(worker, report);
+            Task::Collect(report) => {
+                let (counts, rows) = self.store.import_counts(key);
+                if !may_have_report(report, counts, u64::from(rows)) {
+                    return self.next_report(worker, report);
+                }
             }
             _ => {}
         }
@@ -107,7 +108,7 @@ impl Simulation {
 
     /// `Admitted::NotNow`.
     pub(super) fn not_now(&mut self, worker: Worker, key: BatchKey) -> Done<Next> {
-        if worker.begun {
+        if worker.begun() {
             let event = Event::Requeued {
                 defer_reason: DeferReason::Instance,
                 reason: "the instance is paused".into(),
@@ -125,7 +126,7 @@ impl Simulation {
         match worker.task {
             Task::Upload => {
                 let until = service_backoff_until(&self.snapshot(now), &self.config, now);
-                if worker.begun {
+                if worker.begun() {
                     self.record(
                         key,
                         Event::Requeued { defer_reason: DeferReason::Service, reason, not_before: Some(until) },
@@ -168,7 +169,7 @@ impl Simulation {
         };
         let is_believed = self.jumped_at.is_none_or(|jumped_at| self.at >= jumped_at + PATIENCE);
         self.checker.counts(day.by_clock, is_believed, daily)?;
-        if worker.task == Task::Upload && !worker.begun {
+        if worker.task == Task::Upload && !worker.begun() {
             let seen = self.snapshot(now);
             let open = may_still_upload(&seen, &self.rules, now) || self.mutation != Mutation::None;
             if !open || self.store.state(key) != BatchState::Pending {
@@ -176,25 +177,24 @@ impl Simulation {
                 self.store.call_ended(call, self.uptime());
                 return Ok(Next::Ended);
             }
-            self.record(key, Event::UploadBegan)?;
-            worker.begun = true;
+            worker.packed = self.begin_upload(key)?;
         }
-        let min = self.config.polling.min;
+        let (min, sharing) = (self.config.polling.min, self.store.sharing(key));
         self.checker.calls(self.store.instance.pause.as_ref().map(|pause| pause.kind))?;
         match worker.task {
             Task::Upload => {
                 self.stats.uploads += 1;
-                self.checker.upload_sent(key)?;
+                self.checker.upload_sent(&worker.packed)?;
             }
             Task::Poll => {
                 self.stats.polls += 1;
-                self.checker.query_sent(key, "status", min, self.at)?;
+                self.checker.query_sent(&sharing, "status", min, self.at)?;
             }
             Task::Collect(ReportKind::Failures) => {
-                self.checker.query_sent(key, "failures", self.config.backoff_min, self.at)?
+                self.checker.query_sent(&sharing, "failures", self.config.backoff_min, self.at)?
             }
             Task::Collect(ReportKind::Warnings) => {
-                self.checker.query_sent(key, "warnings", self.config.backoff_min, self.at)?
+                self.checker.query_sent(&sharing, "warnings", self.config.backoff_min, self.at)?
             }
             Task::Recover | Task::Resume => {}
         }
@@ -227,7 +227,7 @@ impl Simulation {
             let answer = self.fails(outage, worker);
             return Stage::Back { call, answer };
         }
-        if upload && worker.key.is_some_and(|key| self.refused.contains(&key.job)) {
+        if upload && worker.packed.iter().any(|packed| self.refused.contains(&packed.key.job)) {
             let refused =
                 UploadError::Refused { action: ErrorAction::Again, reason: "611: always".into(), request_id: None };
             return Stage::Back { call, answer: Answer::NotCreated(refused) };

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use marqueue::clock::{after, from_ms};
 use marqueue::domain::instance::PauseKind;
+use marqueue::domain::packing::EventReach;
 use marqueue::domain::{BatchKey, BatchState, Event, FailureScope, ReportKind};
 use marqueue::marketo::{CallLimits, Decision, EarlierCallTimes, SlidingWindow};
 use marqueue::scheduler::{Plan, Step, Work, next_day, plan};
@@ -14,6 +15,7 @@ use marqueue::simulator::{Admission, Call};
 use rand::RngExt;
 
 use super::{Daemon, Mutation, Next, OrphanedUpload, Simulation};
+use crate::checker::Recorded;
 use crate::invariants::{CheckResult, Invariant, Violation};
 use crate::worker::{Stage, Task, Worker};
 
@@ -52,18 +54,13 @@ impl Simulation {
         self.checker.allow_repeats();
         for worker in daemon.workers {
             match worker.stage {
-                Stage::Sent { .. } => {
-                    if let Some(key) = worker.key.filter(|_| worker.task == Task::Upload && self.rng.random_bool(0.5)) {
-                        self.orphaned.push(OrphanedUpload { key, token: worker.token });
-                        self.blind_restart = true;
-                    }
+                Stage::Sent { .. } if worker.task == Task::Upload && self.rng.random_bool(0.5) => {
+                    self.orphaned.push(OrphanedUpload { packed: worker.packed, token: worker.token });
+                    self.blind_restart = true;
                 }
                 Stage::Inside { admission, .. } => {
-                    if let Some(key) = worker.key
-                        && admission == Admission::Admitted
-                        && worker.task == Task::Upload
-                    {
-                        let _ = self.create(key);
+                    if admission == Admission::Admitted && worker.task == Task::Upload {
+                        let _ = self.create(&worker.packed);
                     }
                     self.marketo.end_call(Call::Other, admission);
                 }
@@ -226,6 +223,7 @@ impl Simulation {
     pub(super) fn record(&mut self, key: BatchKey, event: Event) -> CheckResult {
         let now = self.now();
         self.note(|| format!("{key} {event:?}"));
+        let sharing = self.store.sharing(key);
         if let Err(illegal) = self.store.record(key, &event, now) {
             return Err(Violation { invariant: Invariant::LegalTransition, text: format!("{key}: {illegal}") });
         }
@@ -233,10 +231,16 @@ impl Simulation {
             self.store.keep_attempt(key);
         }
         self.wake();
+        let keys = if event.reach() == EventReach::Import { &sharing[..] } else { &sharing[..1] };
+        self.check_recorded(&event, keys, &sharing)
+    }
+
+    /// Tells the checker of an event that was recorded for `keys`, of the batches that shared the import.
+    pub(super) fn check_recorded(&mut self, event: &Event, keys: &[BatchKey], sharing: &[BatchKey]) -> CheckResult {
         let counts = matches!(event.failure_scope(), Some(FailureScope::Batch))
             || matches!(event, Event::AttemptsExhausted { .. });
-        if counts && self.faults.fault == 0.0 && !self.refused.contains(&key.job) {
-            let cost = self.costs.entry(key).or_default();
+        for key in keys.iter().filter(|key| counts && self.faults.fault == 0.0 && !self.refused.contains(&key.job)) {
+            let cost = self.costs.entry(*key).or_default();
             *cost += 1;
             let (cost, most) = (u64::from(*cost), self.stats.outages + self.stats.kills);
             if cost > most {
@@ -244,6 +248,7 @@ impl Simulation {
                 return Err(Violation { invariant: Invariant::Outage, text });
             }
         }
-        self.checker.recorded(key, &event, &self.store.batch(key).progress, &self.config, self.at, now)
+        let recorded = Recorded { event, keys, sharing, instance: &self.config, at: self.at, now: self.now() };
+        self.checker.recorded(&self.store, &recorded)
     }
 }

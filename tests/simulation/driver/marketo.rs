@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use marqueue::domain::{BatchKey, RemoteStatus};
+use marqueue::domain::{JobId, RemoteStatus};
 use marqueue::marketo::types::ApiError;
 use marqueue::marketo::{ErrorAction, UploadError, classify};
 use marqueue::simulator::model;
@@ -12,6 +12,7 @@ use marqueue::simulator::{Admission, ApiRefusal, Call};
 use rand::RngExt;
 
 use super::{OrphanedUpload, Simulation};
+use crate::model_store::PackedRows;
 use crate::worker::{Answer, ServerOutcome, Task, Worker};
 
 impl Simulation {
@@ -24,7 +25,7 @@ impl Simulation {
             // For an upload, these codes may mean either.
             let unknown = ask == ErrorAction::OutcomeUnknown;
             if worker.task == Task::Upload && unknown && self.rng.random_bool(0.5) {
-                let _ = self.create(key);
+                let _ = self.create(&worker.packed);
             }
             return match worker.task {
                 Task::Upload if unknown => Answer::NotCreated(UploadError::AnswerLost { reason, request_id: None }),
@@ -34,7 +35,7 @@ impl Simulation {
         }
         let id = self.store.batch(key).progress.marketo_batch_id.clone().unwrap_or_default();
         let answer = match worker.task {
-            Task::Upload => match self.create(key) {
+            Task::Upload => match self.create(&worker.packed) {
                 Ok((id, status)) => Answer::Created { id, status },
                 Err((ask, reason)) => {
                     Answer::NotCreated(UploadError::Refused { action: ask, reason: reason.into(), request_id: None })
@@ -72,33 +73,32 @@ impl Simulation {
         }
     }
 
-    /// Marketo is given a batch.
-    pub(super) fn create(&mut self, key: BatchKey) -> Result<(u64, RemoteStatus), (ErrorAction, String)> {
-        let (batch, list) = (self.store.batch(key), self.store.jobs[&key.job].list);
-        let (rows, lasts) = (batch.from..batch.to, 1 + (key.job.0 * 7 + i64::from(key.part) * 13) % 20);
+    /// Marketo is given the rows of an upload.
+    pub(super) fn create(&mut self, packed: &[PackedRows]) -> Result<(u64, RemoteStatus), (ErrorAction, String)> {
+        let key = packed[0].key;
+        let (list, lasts) = (self.store.jobs[&key.job].list, 1 + (key.job.0 * 7 + i64::from(key.part) * 13) % 20);
         let mut file = String::from(if self.wrong.contains(&key.job) { "name,x\n" } else { "email,x\n" });
-        let mut fails = false;
         let stuck = self.stuck > 0 && !self.faults_ceased && (key.job.0 + i64::from(key.part)) % self.stuck == 0;
-        for row in rows.clone() {
-            let cell = match (key.job.0 + i64::from(row)) % 23 {
+        let rows = || packed.iter().flat_map(|packed| packed.rows.clone().map(|row| (packed.key.job, row)));
+        let makes_fail = |(job, row): (JobId, u32)| row == 0 && self.failing.contains(&job);
+        for (job, row) in rows() {
+            let cell = match (job.0 + i64::from(row)) % 23 {
+                _ if makes_fail((job, row)) => "!batch-failed:Out of order".into(),
                 0 => "!fail:No".into(),
                 1 => "!warn:Hm".into(),
-                2 if key.job.0 % 9 == 0 => {
-                    fails = true;
-                    "!batch-failed:Out of order".into()
-                }
                 _ if stuck => "!stuck".into(),
                 _ => format!("!lasts:{lasts}s"),
             };
-            file += &format!("{row}@a.b,{cell}\n");
+            file += &format!("{job}.{row}@a.b,{cell}\n");
         }
+        let (number, fails) = (rows().count() as u64, rows().any(makes_fail));
         let mut query = BTreeMap::from([("format".to_owned(), "csv".to_owned())]);
         list.map(|list| query.insert("listId".into(), list.to_string()));
         let upload = model::CreateRequest {
             kind: ImportKind::Leads,
             path: String::new(),
             query,
-            body_bytes: 1_000 * u64::from(batch.rows()),
+            body_bytes: 1_000 * number,
             form: Ok(vec![FormPart {
                 name: "file".into(),
                 filename: Some(key.to_string()),
@@ -111,9 +111,13 @@ impl Simulation {
         match self.marketo.create(self.at, upload) {
             Ok(import) => {
                 let id: u64 = import.id().and_then(|id| id.parse().ok()).unwrap_or_default();
-                self.note(|| format!("Marketo makes {id} of {key}"));
+                self.note(|| format!("Marketo makes {id} of {packed:?}"));
                 self.stats.imports += 1;
-                self.checker.made(id, key, rows, fails, self.at);
+                if packed.len() > 1 {
+                    (self.stats.packed_imports, self.stats.packed_jobs) =
+                        (self.stats.packed_imports + 1, self.stats.packed_jobs + packed.len() as u64);
+                }
+                self.checker.made(id, packed, fails, self.at);
                 Ok((id, import.remote_status().unwrap_or(RemoteStatus::Queued)))
             }
             Err(refusal) => Err(reading(&refusal)),
@@ -125,11 +129,11 @@ impl Simulation {
             return;
         }
         let number = self.rng.random_range(0..self.orphaned.len());
-        let OrphanedUpload { key, token } = self.orphaned.swap_remove(number);
-        self.note(|| format!("a killed daemon's upload of {key} add_file"));
+        let OrphanedUpload { packed, token } = self.orphaned.swap_remove(number);
+        self.note(|| format!("a killed daemon's upload of {packed:?} arrives"));
         let entered = self.marketo.begin_call(self.at, Call::Create, Some(&token));
         if entered.is_ok() {
-            let _ = self.create(key);
+            let _ = self.create(&packed);
         }
         self.marketo.end_call(Call::Create, Admission::of(&entered));
     }

@@ -46,4 +46,12 @@ pub enum Mutation {
     BeginsDayAtJump,
     /// An import that an operator gave up is not counted any more.
     ForgetsAbandoned,
+    /// What follows from an upload of several jobs is recorded for one of them only.
+    RecordsForLeadOnly,
+    /// When the batch that stands for a shared import leaves, no other takes its place.
+    KeepsNoLead,
+    /// Each job that shares an import is taken for an import of its own.
+    CountsMembers,
+    /// The jobs of a shared import that failed may share the next one.
+    PacksAfterFailure,
 }

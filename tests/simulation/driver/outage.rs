@@ -77,7 +77,7 @@ impl Simulation {
             return Answer::Unanswered { ask, reason: reason.into() };
         }
         if outage.leaves_outcome_unknown() && self.rng.random_bool(0.2) {
-            worker.key.map(|key| self.create(key));
+            let _ = self.create(&worker.packed);
         }
         Answer::NotCreated(match outage {
             Outage::Unreachable => UploadError::NeverSent(reason),

@@ -15,6 +15,13 @@ pub struct Stats {
     pub overdue: u64,
     pub abandoned: u64,
     pub odd_words: u64,
+    /// Imports that several jobs share, and these jobs.
+    pub packed_imports: u64,
+    pub packed_jobs: u64,
+    /// Shared imports that failed.
+    pub unpacked: u64,
+    /// Uploads of several jobs that were too large.
+    pub divided: u64,
 }
 
 impl std::ops::AddAssign for Stats {
@@ -31,5 +38,9 @@ impl std::ops::AddAssign for Stats {
         self.overdue += other.overdue;
         self.abandoned += other.abandoned;
         self.odd_words += other.odd_words;
+        self.packed_imports += other.packed_imports;
+        self.packed_jobs += other.packed_jobs;
+        self.unpacked += other.unpacked;
+        self.divided += other.divided;
     }
 }
