@@ -100,7 +100,7 @@ impl PolledImport<'_> {
                     discrepancy, "Marketo's row counts do not add up");
             }
             if let Event::ImportLost { reason, .. } = &event
-                && batch.shared_with > 0
+                && is_sent_alone(status, batch)
             {
                 return self.send_alone(reason.code, request_id, now).await;
             }
@@ -177,11 +177,35 @@ impl PolledImport<'_> {
     }
 }
 
+/// Returns whether the jobs of an import that is lost are sent again alone. Of one that Marketo has not ended `Failed`,
+/// rows may have been imported.
+fn is_sent_alone(status: Option<RemoteStatus>, batch: &Batch) -> bool {
+    status == Some(RemoteStatus::Failed) && batch.shared_with > 0
+}
+
 /// Ignores the result of a write about a batch that an operator gave up during the poll: there is nothing left to
 /// record. No new upload of the batch can have begun, because a batch has at most one worker.
 fn ignore_given_up<T>(recorded: Result<T, StoreError>) -> Result<(), StoreError> {
     match recorded {
         Ok(_) | Err(StoreError::Illegal(_) | StoreError::NoBatch(_)) => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_failed_import_of_several_jobs_is_sent_again() {
+        let batch = |shared_with| Batch { shared_with, ..Batch::new(1, 10, 0, 1) };
+        for (status, shared_with, is_sent) in [
+            (Some(RemoteStatus::Failed), 2, true),
+            (Some(RemoteStatus::Failed), 0, false),
+            // It has had an undocumented status for longer than Marketo keeps an import.
+            (None, 2, false),
+        ] {
+            assert_eq!(is_sent_alone(status, &batch(shared_with)), is_sent, "{status:?} {shared_with}");
+        }
     }
 }
