@@ -35,7 +35,7 @@ mod worker_context;
 
 pub use import_check::ImportCheck;
 pub use instance_scheduler::{InstanceScheduler, SchedulerError, SecretRenewal};
-pub use plan::{Plan, SchedulingRules, may_still_upload, plan};
+pub use plan::{Plan, SchedulingRules, max_packed_jobs, may_still_upload, plan};
 pub use quota_day::{day_of, next_day};
 pub use row_matching::{BatchMatch, first_line, matched_rows};
 pub use shared_endpoint::SharedEndpoint;

@@ -3,6 +3,7 @@
 
 mod instance;
 mod query;
+mod shared_upload;
 mod upload;
 
 #[cfg(test)]
@@ -13,4 +14,5 @@ pub use query::{
     FailedQuery, PollRetry, PreviousPoll, believed_wait, is_worth_retrying, may_have_report, overdue_event, poll_event,
     query_failure_kind,
 };
+pub use shared_upload::FailedSharedUpload;
 pub use upload::{FailedUpload, service_backoff_until};

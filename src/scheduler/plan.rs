@@ -100,6 +100,12 @@ pub fn may_still_upload(snapshot: &Snapshot, rules: &SchedulingRules, now: Times
         && FreeSlots::of(snapshot, &FairQueue::of(snapshot, &busy), rules, now).free > 0
 }
 
+/// Returns how many jobs may share the next import. While uploads fail, each job is tried alone: together they would
+/// fail again because of one of them, and no success of another would show that it is the cause.
+pub fn max_packed_jobs(snapshot: &Snapshot) -> u32 {
+    if snapshot.instance.service_failures > 0 { 1 } else { u32::MAX }
+}
+
 impl Plan {
     fn wake_at(&mut self, when: Option<Timestamp>) {
         self.next_wake = match (self.next_wake, when) {

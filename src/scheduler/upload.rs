@@ -10,8 +10,8 @@ use crate::domain::batch::UploadAttempts;
 use crate::domain::{BatchKey, BatchState, DeferReason, Event, FailureReason};
 use crate::marketo::{AccessToken, CreatedImport, ErrorAction, UploadError, UploadRequest, max_content_bytes};
 use crate::scheduler::api_call::{Admission, CallGuard, Denial, TokenUse};
-use crate::scheduler::outcome::{FailedUpload, service_backoff_until};
-use crate::scheduler::plan::{SchedulingRules, may_still_upload};
+use crate::scheduler::outcome::{FailedSharedUpload, FailedUpload, service_backoff_until};
+use crate::scheduler::plan::{SchedulingRules, max_packed_jobs, may_still_upload};
 use crate::scheduler::redaction::upload_error_without_values;
 use crate::scheduler::split::{OversizedBatch, TooLarge, split_upload};
 use crate::scheduler::upload_content::upload_content;
@@ -82,12 +82,14 @@ async fn begin(context: &WorkerContext, key: BatchKey, job: Job) -> Result<Optio
     let clock = context.observe().await?;
     let began_at = clock.now();
     let rules = SchedulingRules::from_instance(&context.config());
-    let may_upload = may_still_upload(&context.snapshot(&clock).await?, &rules, began_at);
+    let snapshot = context.snapshot(&clock).await?;
+    let may_upload = may_still_upload(&snapshot, &rules, began_at);
     let (_, batch) = context.store.batch(key).await?;
     if !may_upload || batch.state != BatchState::Pending {
         return Ok(None);
     }
     let limits = PackLimits {
+        max_jobs: max_packed_jobs(&snapshot),
         max_bytes: max_content_bytes(&job.filename, context.config().limits.upload_bytes),
         latest_not_before: after(began_at, rules.longest_pause()),
     };
@@ -172,25 +174,19 @@ async fn split(
 /// Records that the jobs of an import are sent again in other imports.
 async fn end_sharing(context: &WorkerContext, key: BatchKey, end: SharingEnd) -> Result<(), StoreError> {
     tracing::warn!(instance = %context.name, job = %key.job, part = key.part, limit = ?end.limit,
-        request_id = end.request_id, message = end.event.message(), "a shared import was refused; its jobs are sent again");
+        request_id = end.request_id, message = end.event.message(), "a shared import failed; its jobs are sent again");
     let now = context.clock.now();
     context.record_with_retry(key, "split", || context.store.end_sharing(key, end.clone(), now)).await
 }
 
-/// Returns how the jobs of an import are sent again, where it failed for a reason that may be in the rows of one of
-/// them only.
-fn sharing_end(upload: &BegunUpload, event: &Event, is_broken_off: bool) -> Option<SharingEnd> {
-    if upload.packed.is_empty() {
-        return None;
-    }
-    let reason = match event {
-        Event::Rejected { reason } | Event::AttemptsExhausted { reason, unconfirmed_until: None } => reason,
-        Event::Refused { reason, .. } if is_broken_off => reason,
-        _ => return None,
-    };
-    let others = upload.packed.len() - 1;
-    let reason = format!("{reason} (an import with {others} other jobs; it is sent again alone)");
-    Some(SharingEnd { event: Event::Split { reason }, limit: SharingLimit::Alone, request_id: None })
+/// Records that each job of an import is sent again alone.
+async fn send_alone(
+    context: &WorkerContext,
+    key: BatchKey,
+    event: Event,
+    request_id: Option<String>,
+) -> Result<(), StoreError> {
+    end_sharing(context, key, SharingEnd { event, limit: SharingLimit::Alone, request_id }).await
 }
 
 async fn record_accepted(context: &WorkerContext, key: BatchKey, created: CreatedImport) -> Result<(), StoreError> {
@@ -216,8 +212,10 @@ async fn record_failed(context: &WorkerContext, upload: &BegunUpload, error: Upl
     let BegunUpload { batch, began_at, .. } = upload;
     let tried = UploadAttempts { attempts: batch.attempts + 1, began: Some(*began_at), ..batch.tried };
     let event = FailedUpload { tried, snapshot: &snapshot, instance: &context.config(), now }.event(error);
-    match sharing_end(upload, &event, is_broken_off) {
-        Some(end) => end_sharing(context, upload.key, SharingEnd { request_id, ..end }).await?,
+    let others = u32::try_from(upload.packed.len().saturating_sub(1)).unwrap_or(u32::MAX);
+    let failed = FailedSharedUpload { event: &event, others, is_broken_off, now };
+    match failed.sent_alone().filter(|_| others > 0) {
+        Some(event) => send_alone(context, upload.key, event, request_id).await?,
         None => record_event(context, upload.key, event, request_id).await?,
     }
     // The batch is recorded before the instance. In the other order a crash in between would leave the batch
@@ -241,7 +239,11 @@ pub(super) async fn recover(context: &WorkerContext, key: BatchKey) -> Result<()
     let (snapshot, now) = (context.snapshot(&clock).await?, clock.now());
     let failed = FailedUpload { tried: batch.tried, snapshot: &snapshot, instance: &context.config(), now };
     let event = failed.interrupted(reason);
-    record_event(context, key, event, None).await
+    let failed = FailedSharedUpload { event: &event, others: batch.shared_with, is_broken_off: false, now };
+    match failed.sent_alone().filter(|_| batch.shared_with > 0) {
+        Some(event) => send_alone(context, key, event, None).await,
+        None => record_event(context, key, event, None).await,
+    }
 }
 
 /// Records that no token could be obtained before the upload began.

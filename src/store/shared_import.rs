@@ -20,6 +20,8 @@ pub struct UploadBegin {
 /// How much may go in one import.
 #[derive(Clone, Copy, Debug)]
 pub struct PackLimits {
+    /// The most jobs.
+    pub max_jobs: u32,
     /// The most bytes of the header and all rows.
     pub max_bytes: u64,
     /// A delay of a batch that ends later began before the clock was set back, and counts as over.

@@ -61,17 +61,22 @@ fn an_outage_holds_at_most_one_batch_for_each_upload() {
 
 #[test]
 fn one_file_that_is_always_refused_fails_and_eleven_complete() {
-    for priority in [0, 9] {
+    for (priority, shape) in [(0, None), (9, None), (0, Some(1)), (9, Some(1))] {
+        let case = format!("priority {priority}, shape {shape:?}");
         let mut simulation = Simulation::plain(7, 1, UnknownOutcome::Resubmit);
         simulation.config.backoff_max = Duration::from_secs(5);
         simulation.set_rules();
         let bad = simulation.refused_job(priority);
         let good: Vec<_> = (0..11).map(|_| simulation.add_file(0, None, None, &[2])).collect();
+        for &id in good.iter().chain([&bad]) {
+            shape.into_iter().for_each(|shape| simulation.set_shape(id, shape));
+        }
         let run = simulation.run_for(HOUR);
-        expect_valid(run, &simulation, "eleven");
-        assert!(good.iter().all(|&id| simulation.job_state(id) == JobState::Complete));
+        expect_valid(run, &simulation, &case);
+        assert!(good.iter().all(|&id| simulation.job_state(id) == JobState::Complete), "{case}");
         let batch = simulation.batch_of(bad);
-        assert_eq!((simulation.job_state(bad), batch.attempts, batch.attempts_exhausted), (JobState::Failed, 8, true));
+        let ended = (simulation.job_state(bad), batch.attempts, batch.attempts_exhausted);
+        assert_eq!(ended, (JobState::Failed, 8, true), "{case}");
     }
 }
 

@@ -380,3 +380,11 @@ fn quota_pause_does_not_end_before_the_clock_is_steady() {
         assert_eq!(uploads(&plan).len(), usize::from(next.is_none()));
     }
 }
+
+#[test]
+fn jobs_are_tried_alone_while_uploads_fail() {
+    let mut snapshot = Snapshot::default();
+    assert_eq!(max_packed_jobs(&snapshot), u32::MAX);
+    snapshot.instance.service_failures = 1;
+    assert_eq!(max_packed_jobs(&snapshot), 1);
+}

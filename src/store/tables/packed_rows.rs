@@ -49,7 +49,7 @@ impl ReadTx<'_> {
         .bind(key.job.0)
         .bind(now.as_millisecond())
         .bind(limits.latest_not_before.as_millisecond())
-        .bind(MAX_PACKED_JOBS - 1)
+        .bind(limits.max_jobs.min(MAX_PACKED_JOBS).saturating_sub(1))
         .fetch_all(&mut *self.conn)
         .await?;
         let mut packed = vec![PackedRows::from_row(&lead)?];

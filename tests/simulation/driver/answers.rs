@@ -12,7 +12,6 @@ use marqueue::scheduler::outcome::{
     poll_event, query_failure_kind,
 };
 
-use super::packing::sharing_end;
 use super::{Done, Mutation, Next, Simulation};
 use crate::model_store::SharingLimit;
 use crate::worker::{Answer, Stage, Task, Worker};
@@ -212,10 +211,7 @@ impl Simulation {
         {
             *blame = FailureScope::Batch;
         }
-        match sharing_end(&worker.packed, &event, is_broken_off) {
-            Some(event) => self.end_sharing(key, event, SharingLimit::Alone)?,
-            None => self.record(key, event)?,
-        }
+        self.record_failed_upload(key, event, is_broken_off)?;
         Ok(Next::Ended)
     }
 

@@ -68,7 +68,7 @@ impl Simulation {
                 let (tried, seen) = (progress.upload_attempts(), self.snapshot(now));
                 let upload = FailedUpload { tried, snapshot: &seen, instance: &self.config, now };
                 let event = upload.interrupted("the daemon ended".into());
-                self.record(key, event)?;
+                self.record_failed_upload(key, event, false)?;
                 return Ok(Next::Ended);
             }
             Task::Poll if !matches!(state, BatchState::Queued | BatchState::Importing) => return Ok(Next::Ended),

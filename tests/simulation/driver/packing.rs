@@ -1,6 +1,8 @@
 //! Packing: how uploads of several jobs begin and how they end, as in `scheduler::upload` and `scheduler::poll`.
 
 use marqueue::domain::{BatchKey, Event, JobId};
+use marqueue::scheduler::max_packed_jobs;
+use marqueue::scheduler::outcome::FailedSharedUpload;
 use rand::RngExt;
 
 use super::{Done, Mutation, Simulation};
@@ -35,7 +37,8 @@ impl Simulation {
     /// `upload::begin`: records that an upload begins, and returns its rows.
     pub(super) fn begin_upload(&mut self, key: BatchKey) -> Done<Vec<PackedRows>> {
         let now = self.now();
-        let limits = PackLimits { max_rows: self.max_packed_rows, longest: self.rules.longest_pause() };
+        let max_jobs = max_packed_jobs(&self.snapshot(now));
+        let limits = PackLimits { max_jobs, max_rows: self.max_packed_rows, longest: self.rules.longest_pause() };
         let before = self.store.clone();
         let begun = self.store.begin_upload(key, limits, now);
         let packed = begun.map_err(|illegal| {
@@ -50,6 +53,16 @@ impl Simulation {
         Ok(packed)
     }
 
+    /// Records how an upload failed, or that each of its jobs is sent again alone.
+    pub(super) fn record_failed_upload(&mut self, key: BatchKey, event: Event, is_broken_off: bool) -> CheckResult {
+        let others = self.store.batch(key).sharing.others;
+        let failed = FailedSharedUpload { event: &event, others, is_broken_off, now: self.now() };
+        match failed.sent_alone().filter(|_| others > 0) {
+            Some(event) => self.end_sharing(key, event, SharingLimit::Alone),
+            None => self.record(key, event),
+        }
+    }
+
     /// `upload::end_sharing`: the jobs of an import are sent again in other imports.
     pub(super) fn end_sharing(&mut self, key: BatchKey, event: Event, limit: SharingLimit) -> CheckResult {
         self.stats.unpacked += u64::from(matches!(event, Event::Unpacked { .. }));
@@ -62,18 +75,4 @@ impl Simulation {
         }
         self.record(key, event)
     }
-}
-
-/// `upload::sharing_end`: the event of the jobs that are sent again alone, where their import failed for a reason that
-/// may be in the rows of one of them only.
-pub(super) fn sharing_end(packed: &[PackedRows], event: &Event, is_broken_off: bool) -> Option<Event> {
-    if packed.len() < 2 {
-        return None;
-    }
-    let reason = match event {
-        Event::Rejected { reason } | Event::AttemptsExhausted { reason, unconfirmed_until: None } => reason,
-        Event::Refused { reason, .. } if is_broken_off => reason,
-        _ => return None,
-    };
-    Some(Event::Split { reason: format!("{reason}; it is sent again alone") })
 }

@@ -11,6 +11,7 @@ use marqueue::simulator::model::MarketoModel;
 
 use super::{Done, Mutation, Outage, Simulation};
 use crate::invariants::CheckResult;
+use crate::model_store::Batch;
 
 impl Simulation {
     /// A run without random faults, with the defaults of the configuration and of Marketo, and so many slots.
@@ -33,13 +34,17 @@ impl Simulation {
         self.rules = SchedulingRules::from_instance(&self.config);
     }
 
-    /// A dozen files wait: urgent ones, some of one group, some for one static list, one that is two batches.
+    /// A dozen files wait: urgent ones, some of one group, some for one static list, one that is two batches, and some
+    /// that may share an import.
     pub fn add_dozen_files(&mut self) {
         for n in 0..12 {
             let group = (n % 4 == 1).then(|| "g".to_owned());
             let list = (n % 4 == 2).then_some(7);
             let rows: &[u32] = if n == 3 { &[2, 2] } else { &[2] };
-            self.add_file(n % 3, group, list, rows);
+            let id = self.add_file(n % 3, group, list, rows);
+            if n % 4 == 0 {
+                self.set_shape(id, 1);
+            }
         }
     }
 
@@ -96,9 +101,10 @@ impl Simulation {
         &self.store.jobs[&id].batches[0].progress
     }
 
-    /// The number of held batches, which wait for an operator.
+    /// The number of uploads whose batches are held, and wait for an operator.
     pub fn held(&self) -> usize {
-        self.store.batches().filter(|(.., batch)| batch.progress.state == BatchState::Held).count()
+        let held = |batch: &Batch| batch.progress.state == BatchState::Held && batch.sharing.leads;
+        self.store.batches().filter(|(.., batch)| held(batch)).count()
     }
 
     /// The most attempts that any batch has used.

@@ -46,6 +46,7 @@ pub struct PackedRows {
 /// `store::PackLimits`, with rows in place of bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct PackLimits {
+    pub max_jobs: u32,
     pub max_rows: u32,
     pub longest: Duration,
 }
@@ -122,7 +123,7 @@ impl ModelStore {
         candidates.sort_by_key(|(_, job, _)| Reverse(job.priority));
         let mut rows = lead.rows();
         let mut max_rows = limits.max_rows.min(job.pack_max_rows.unwrap_or(u32::MAX));
-        for (other, job, batch) in candidates.into_iter().take(MAX_PACKED_JOBS as usize - 1) {
+        for (other, job, batch) in candidates.into_iter().take(limits.max_jobs.min(MAX_PACKED_JOBS) as usize - 1) {
             rows += batch.rows();
             max_rows = max_rows.min(job.pack_max_rows.unwrap_or(u32::MAX));
             if rows > max_rows {

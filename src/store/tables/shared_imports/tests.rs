@@ -25,7 +25,10 @@ async fn begin(store: &Store, key: BatchKey) -> Vec<BatchKey> {
 }
 
 async fn begin_within(store: &Store, key: BatchKey, max_bytes: u64) -> Vec<BatchKey> {
-    let limits = PackLimits { max_bytes, latest_not_before: from_ms(100_000) };
+    begin_limited(store, key, PackLimits { max_jobs: u32::MAX, max_bytes, latest_not_before: from_ms(100_000) }).await
+}
+
+async fn begin_limited(store: &Store, key: BatchKey, limits: PackLimits) -> Vec<BatchKey> {
     let packed = store.begin_upload(UploadBegin { key, limits, now: from_ms(2_000) }).await.unwrap();
     packed.into_iter().map(|rows| rows.key).collect()
 }
@@ -96,6 +99,16 @@ async fn an_import_has_at_most_as_many_bytes_as_allowed() {
     assert_eq!(begin_within(&store, keys[0], 6 + 3 * 14).await, keys[..3]);
     assert_eq!(begin_within(&store, keys[3], 6 + 14).await, [], "one that is full alone goes alone");
     assert_eq!(states(&store, &keys[3..]).await, [BatchState::Uploading, BatchState::Pending]);
+}
+
+#[tokio::test]
+async fn an_import_has_at_most_as_many_jobs_as_allowed() {
+    let store = store().await;
+    let keys = add(&store, 4).await;
+    let limits = |max_jobs| PackLimits { max_jobs, max_bytes: u64::MAX, latest_not_before: from_ms(100_000) };
+    assert_eq!(begin_limited(&store, keys[0], limits(1)).await, []);
+    assert_eq!(begin_limited(&store, keys[1], limits(2)).await, keys[1..3]);
+    assert_eq!(states(&store, &keys[3..]).await, [BatchState::Pending]);
 }
 
 #[tokio::test]
