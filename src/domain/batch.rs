@@ -141,15 +141,24 @@ impl BatchProgress {
     }
 
     /// Returns the batch after an event of an import that it shares and that another batch stands for. An unconfirmed
-    /// import of theirs counts once, for that batch.
+    /// import of theirs counts once, for that batch. Those of earlier uploads of this batch still count.
     ///
     /// # Errors
     /// As of [`BatchProgress::after_event`].
     pub fn after_shared_event(&self, event: &Event, now: Timestamp) -> Result<BatchProgress, IllegalTransitionError> {
         let mut batch = self.after_event(event, now)?;
-        if batch.unconfirmed_until > self.unconfirmed_until {
-            batch.unconfirmed_until = self.unconfirmed_until;
-            batch.unconfirmed_imports = self.unconfirmed_imports.max(1);
+        match event {
+            // Those of earlier uploads have ended too.
+            Event::ImportEnded { .. } => {}
+            Event::Settled { .. } => {
+                batch.unconfirmed_until = self.unconfirmed_until;
+                batch.unconfirmed_imports = if self.unconfirmed_until.is_some() { self.unconfirmed_imports } else { 0 };
+            }
+            _ if batch.unconfirmed_until > self.unconfirmed_until => {
+                batch.unconfirmed_until = self.unconfirmed_until;
+                batch.unconfirmed_imports = self.unconfirmed_imports.max(1);
+            }
+            _ => {}
         }
         Ok(batch)
     }
@@ -353,6 +362,28 @@ mod tests {
         let twice = [(1, UploadBegan), (2, held.clone()), (3, Event::Retried), (4, UploadBegan), (5, held), (6, found)];
         assert_eq!(unconfirmed(&twice), (1, Some(from_ms(99))));
         assert_eq!(unconfirmed(&[&twice[..2], &twice[5..]].concat()), (0, None));
+    }
+
+    #[test]
+    fn an_unconfirmed_shared_import_counts_for_one_batch() {
+        let held = |until| Event::Held {
+            reason: "cut".into(),
+            unconfirmed_until: from_ms(until),
+            scope: FailureScope::Daemon,
+        };
+        let found = Event::Settled { marketo_batch_id: "7".into() };
+        let unconfirmed = |batch: &BatchProgress| (batch.unconfirmed_imports, batch.unconfirmed_until);
+        // A batch without unconfirmed imports, and one that has an unconfirmed import of an earlier upload.
+        for (earlier, counted) in [(vec![], None), (vec![(1, Event::UploadBegan), (2, lost(100))], Some(from_ms(100)))]
+        {
+            let batch = after_events(&[&earlier[..], &[(3, Event::UploadBegan)]].concat());
+            let shared = batch.after_shared_event(&held(150), from_ms(4)).unwrap();
+            assert_eq!(unconfirmed(&shared), (1, counted));
+            let settled = shared.after_shared_event(&found, from_ms(5)).unwrap();
+            assert_eq!(unconfirmed(&settled), (counted.map_or(0, |_| 1), counted));
+            let ended = Event::ImportEnded { counts: Counts::default(), message: "done".into() };
+            assert_eq!(unconfirmed(&settled.after_shared_event(&ended, from_ms(6)).unwrap()), (0, None));
+        }
     }
 
     #[test]

@@ -57,6 +57,8 @@ impl StoreTx<'_> {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.check_settle(key, &marketo_batch_id).await?;
+        // The unconfirmed import counts for the batch that stands for it.
+        let key = self.shared_import_lead(key).await?;
         self.apply_event(key, &Event::Settled { marketo_batch_id }, None, now).await.map(drop)
     }
 

@@ -230,6 +230,19 @@ impl ReadTx<'_> {
         Ok(Some(SharedImportRef { id, batches: shared.try_get("batches")?, others }))
     }
 
+    /// Returns the batch that stands for the import that a batch shares; the batch itself where it shares none.
+    pub(crate) async fn shared_import_lead(&mut self, key: BatchKey) -> Result<BatchKey, StoreError> {
+        let lead: Option<(i64, u32)> = sqlx::query_as(
+            "SELECT l.job_id, l.part FROM batch b JOIN batch l ON l.shared_import = b.shared_import
+             WHERE b.job_id = ? AND b.part = ? AND l.leads_import = 1",
+        )
+        .bind(key.job.0)
+        .bind(key.part)
+        .fetch_optional(&mut *self.conn)
+        .await?;
+        Ok(lead.map_or(key, |(job, part)| BatchKey { job: JobId(job), part }))
+    }
+
     /// Returns Marketo's counts of the import that a batch shares, and the rows that were sent; none where the batch
     /// shares none.
     pub(crate) async fn shared_import(&mut self, key: BatchKey) -> Result<Option<SharedImport>, StoreError> {

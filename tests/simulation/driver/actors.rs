@@ -117,7 +117,7 @@ impl Simulation {
             }
             3 => {
                 let held = self.store.batches().find(|(.., batch)| batch.progress.state == BatchState::Held);
-                let held = held.map(|(key, ..)| key);
+                let held = held.map(|(key, ..)| self.store.lead(key));
                 if let Some((key, id)) =
                     held.and_then(|key| Some((key, self.checker.unknown(&self.store.sharing(key))?)))
                 {

@@ -85,6 +85,11 @@ impl ModelStore {
         [vec![key], self.others(key)].concat()
     }
 
+    /// `ReadTx::shared_import_lead`.
+    pub fn lead(&self, key: BatchKey) -> BatchKey {
+        self.sharing(key).into_iter().find(|&key| self.batch(key).sharing.leads).unwrap_or(key)
+    }
+
     /// Marketo's counts of the import of a batch, and how many rows were sent.
     pub fn import_counts(&self, key: BatchKey) -> (Counts, u32) {
         let batch = self.batch(key);

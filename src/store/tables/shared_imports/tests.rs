@@ -234,6 +234,30 @@ async fn held_jobs_are_settled_together_and_cancelled_each() {
 }
 
 #[tokio::test]
+async fn a_settled_import_leaves_the_earlier_ones_of_its_jobs_unconfirmed() {
+    let store = store().await;
+    let keys = add(&store, 2).await;
+    let held = |until| {
+        let unconfirmed_until = from_ms(until);
+        Event::Held { reason: "502".into(), unconfirmed_until, scope: FailureScope::Daemon }
+    };
+    let alone = PackLimits { max_jobs: 1, max_bytes: u64::MAX, latest_not_before: from_ms(100_000) };
+    begin_limited(&store, keys[1], alone).await;
+    record(&store, keys[1], held(40_000)).await;
+    store.retry(keys[1].job, from_ms(4_000)).await.unwrap();
+    assert_eq!(begin(&store, keys[0]).await, keys);
+    record(&store, keys[0], held(50_000)).await;
+    let unconfirmed = async || store.occupied_slots("default", from_ms(4_000)).await.unwrap().unconfirmed_until;
+    assert_eq!(unconfirmed().await, [from_ms(40_000), from_ms(50_000)]);
+    // Whichever of its jobs the command names, the import that it found counts no longer, and the other one does.
+    store.settle(keys[1], "77".into(), from_ms(5_000)).await.unwrap();
+    assert_eq!(states(&store, &keys).await, [BatchState::Queued; 2]);
+    assert_eq!((in_flight(&store).await, unconfirmed().await), ((vec![keys[0]], 1), vec![from_ms(40_000)]));
+    record(&store, keys[0], ended(2, 0)).await;
+    assert_eq!(unconfirmed().await, []);
+}
+
+#[tokio::test]
 async fn an_import_is_abandoned_once_its_last_job_gives_it_up() {
     let store = store().await;
     let keys = add(&store, 2).await;
