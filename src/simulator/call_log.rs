@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Counts, RemoteStatus};
@@ -80,6 +81,9 @@ pub struct File {
     pub bytes: u64,
     /// SHA-256 of the file alone, in lower-case hex digits.
     pub sha256: String,
+    /// Its bytes, where the settings say to keep them. Not part of the log as JSON.
+    #[serde(skip)]
+    pub content: Option<Bytes>,
 }
 
 /// Result of a create call.

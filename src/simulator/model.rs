@@ -115,6 +115,7 @@ impl MarketoModel {
             name: file.name.to_owned(),
             bytes: file.bytes.len() as u64,
             sha256: hex::encode(Sha256::digest(file.bytes)),
+            content: self.settings.keep_uploads.then(|| file.bytes.clone()),
         });
         self.log.creates.push(call_log::Create {
             at: now,
@@ -513,7 +514,7 @@ mod tests {
         assert_eq!(creates[1].outcome, Outcome::Refused { code: "606".into(), message: "Slow down".into() });
         let file = creates[1].file.as_ref().unwrap();
         assert_eq!((file.name.as_str(), file.bytes), ("some.csv", 24));
-        assert_eq!(file.sha256.len(), 64);
+        assert_eq!((file.sha256.len(), &file.content), (64, &None));
         assert_eq!(creates[1].query["format"], "csv");
     }
 }

@@ -54,6 +54,8 @@ pub struct Settings {
     /// the token as the query or form parameter `access_token`, parameters in the form, and any type of the file's
     /// part.
     pub lenient: bool,
+    /// Keep the bytes of every uploaded file in the call log.
+    pub keep_uploads: bool,
 }
 
 impl Default for Settings {
@@ -79,6 +81,7 @@ impl Default for Settings {
             reports_in_csv: false,
             report_shape: ReportShape::default(),
             lenient: false,
+            keep_uploads: false,
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use tokio_util::io::StreamReader;
 use tokio_util::sync::CancellationToken;
 
-use super::files::{File, LARGE};
+use super::files::{File, LARGE, PACKED};
 use super::rng;
 use super::trace::{Reply, Submission};
 
@@ -30,9 +30,10 @@ const FOLDER: &str = "folder";
 pub struct Counter {
     pub seed: u64,
     files: Mutex<Vec<Submission>>,
-    /// How many files may still be begun, and how many large ones.
+    /// How many files may still be begun, how many large ones, and how many that may share an import.
     pub allowance: Semaphore,
     pub large: Semaphore,
+    pub packed: Semaphore,
     /// From here on each ends the file that it has begun, and begins none.
     pub closing: CancellationToken,
     /// Files that were acknowledged.
@@ -48,6 +49,7 @@ impl Counter {
             files: Mutex::default(),
             allowance: Semaphore::new(0),
             large: Semaphore::new(0),
+            packed: Semaphore::new(0),
             closing: CancellationToken::new(),
             reply: AtomicUsize::new(0),
             pieces: AtomicUsize::new(0),
@@ -72,7 +74,11 @@ impl Counter {
 
     /// Whether one more file may be begun; false when there will be none.
     async fn may(&self, client: &str) -> bool {
-        let allowance = if client == LARGE { &self.large } else { &self.allowance };
+        let allowance = match client {
+            LARGE => &self.large,
+            _ if PACKED.contains(&client) => &self.packed,
+            _ => &self.allowance,
+        };
         tokio::select! {
             biased;
             () = self.closing.cancelled() => false,
@@ -102,7 +108,7 @@ pub async fn at_the_socket(counter: Arc<Counter>, socket: PathBuf, name: String)
             group: file.group.clone(),
             not_before: None,
             batches: BatchOptions::default(),
-            pack: None,
+            pack: file.pack,
             idempotency_key: key,
             check: true,
         };

@@ -16,6 +16,9 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// The client that submits such files, and no others.
 pub const LARGE: &str = "max";
 
+/// The clients that submit only files that may share an import.
+pub const PACKED: [&str; 3] = ["pam", "pat", "peg"];
+
 /// How many of the small files have an import that does not end by itself.
 const STUCK: f64 = 0.06;
 
@@ -28,6 +31,8 @@ pub struct File {
     pub format: Format,
     pub group: Option<String>,
     pub priority: i64,
+    /// Whether its client asked that it may share an import; none where the client left that to the instance.
+    pub pack: Option<bool>,
     pub content: Vec<u8>,
     header: usize,
     /// Where each row stands.
@@ -69,6 +74,9 @@ impl End {
 impl File {
     /// The `n`th file of a client; the same for the same seed, whatever happens around it.
     pub fn of(seed: u64, client: &str, n: usize, groups: bool) -> File {
+        if PACKED.contains(&client) {
+            return File::packed(seed, client, n);
+        }
         let rng = &mut rng(seed, &format!("file {client} {n}"));
         let format = Format::ALL[rng.random_range(0..3)];
         let target = match rng.random_range(0..8) {
@@ -87,6 +95,7 @@ impl File {
         let mut file = File {
             group: (groups && rng.random_bool(0.4)).then(|| format!("group-{client}")),
             priority: if groups { rng.random_range(-1..=1) } else { 0 },
+            pack: None,
             batch_fails: rows < 12 && rng.random_bool(0.05),
             is_stuck: rows < 12 && super::rng(seed, &format!("stuck {client} {n}")).random_bool(STUCK),
             name,
@@ -100,6 +109,46 @@ impl File {
         };
         file.write(rows, padding, rng);
         file
+    }
+
+    /// A small file of one of a few shapes, so that several share an import.
+    fn packed(seed: u64, client: &str, n: usize) -> File {
+        let rng = &mut rng(seed, &format!("packed file {client} {n}"));
+        let format = if rng.random_bool(0.8) { Format::Csv } else { Format::Tsv };
+        let target = match rng.random_range(0..8) {
+            0 => Target::CustomObject { name: "car_c".into() },
+            1 => Target::Leads { lookup_field: None, list_id: Some(7), partition: None },
+            _ => Target::Leads { lookup_field: None, list_id: None, partition: None },
+        };
+        let mut file = File {
+            name: format!("{client}-{n}.{format}"),
+            target,
+            format,
+            group: None,
+            priority: rng.random_range(-1..=1),
+            pack: Some(true),
+            content: Vec::new(),
+            header: 0,
+            rows: Vec::new(),
+            failing: Vec::new(),
+            warned: Vec::new(),
+            batch_fails: rng.random_bool(0.03),
+            is_stuck: rng.random_bool(0.02),
+        };
+        // Several of those with a large padding are together too large for one upload.
+        let padding = if rng.random_bool(0.3) { 6_000 } else { 200 };
+        file.write(rng.random_range(1..12), padding, rng);
+        if rng.random_bool(0.2) {
+            file.remove_last_line_end();
+        }
+        file
+    }
+
+    fn remove_last_line_end(&mut self) {
+        self.content.pop();
+        if let Some(last) = self.rows.last_mut() {
+            last.end -= 1;
+        }
     }
 
     fn write(&mut self, rows: usize, padding: usize, rng: &mut Xoshiro256PlusPlus) {
@@ -152,6 +201,36 @@ impl File {
             let to = from + ends(from, start + rows_bytes)? + 1;
             (self.sha256(start, start + rows_bytes) == sha256).then_some(from..to)
         })
+    }
+
+    /// Whether a file of its shape may be in one import with it.
+    pub fn has_shape_of(&self, other: &File) -> bool {
+        self.target == other.target && self.format == other.format && self.header() == other.header()
+    }
+
+    /// Whether Marketo ends its import as failed.
+    pub fn fails_whole(&self) -> bool {
+        self.batch_fails
+    }
+
+    /// Line 1, with its line end.
+    pub fn header(&self) -> &[u8] {
+        &self.content[..self.header]
+    }
+
+    /// All rows, with a line end behind the last one.
+    pub fn rows_with_line_end(&self) -> Vec<u8> {
+        let mut rows = self.content[self.header..].to_vec();
+        if rows.last() != Some(&b'\n') {
+            rows.push(b'\n');
+        }
+        rows
+    }
+
+    /// The rows that are these bytes of it.
+    pub fn rows_between(&self, from: usize, to: usize) -> Range<usize> {
+        let before = |end: usize| self.rows.iter().filter(|row| row.end <= end).count();
+        before(from)..before(to)
     }
 
     /// How many bytes an upload of these rows has, and its hash.

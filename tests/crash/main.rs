@@ -18,6 +18,7 @@ mod operator;
 mod oracle;
 mod oracle_tests;
 mod scenario;
+mod sharing;
 #[path = "../support/test_env.rs"]
 mod test_env;
 mod trace;
@@ -46,12 +47,13 @@ async fn kills_lose_no_job_and_exceed_no_limit() {
     let mut left = number("CRASH_RUNS").map_or(KILLS, |kills| u32::try_from(kills).expect("no more than can be"));
     // In this scenario the queue and the window of calls are filled.
     let mut seed = number("CRASH_SEED").unwrap_or(31);
-    let mut faults = Vec::new();
+    let (mut faults, mut shared) = (Vec::new(), 0);
     while left > 0 {
         let kills = left.min(KILLS);
         println!("CRASH_SEED={seed} CRASH_RUNS={kills}");
         let (trace, stats) = Scenario::new(seed).await.run(kills, None).await;
         println!("  {:?}\n  {stats}\n  {:?}\n  {:?}", trace.limits, stats.kill_points, stats.faults);
+        shared += stats.shared.imports;
         let violations = check(&trace);
         if violations.is_empty() {
             // The mutations are detected in real traces too, not only in the constructed one.
@@ -62,6 +64,7 @@ async fn kills_lose_no_job_and_exceed_no_limit() {
         );
         (left, seed) = (left - kills, seed + 1);
     }
+    assert!(shared > 0, "no jobs have shared an import");
     assert!(faults.is_empty(), "{} invariants were violated:\n{}", faults.len(), faults.join("\n"));
 }
 

@@ -7,17 +7,17 @@ use marqueue::api::dto::{BatchDto, JobDto};
 use marqueue::client::{JobQuery, RetryScope};
 use marqueue::domain::BatchState;
 use marqueue::domain::instance::PauseKind;
-use marqueue::simulator::call_log::Outcome;
 
 use super::clients::POLL_PAUSE;
 use super::scenario::client;
 use super::test_env::TestEnv;
 use super::trace::Trace;
+use super::uploads;
 
 const INSTANCE: &str = "default";
 
-/// Does what waits for an operator.
-pub async fn look(env: &TestEnv, trace: &Trace) {
+/// Does what waits for an operator. `trace` returns the trace so far.
+pub async fn look(env: &TestEnv, trace: impl Fn() -> Trace) {
     let client = client(env);
     let status = client.status().await.expect("the daemon answers");
     let instance = &status.instances[INSTANCE];
@@ -34,28 +34,34 @@ pub async fn look(env: &TestEnv, trace: &Trace) {
     }
     let jobs =
         client.list(&JobQuery { limit: Some(10_000), ..JobQuery::default() }).await.expect("a list of jobs").jobs;
-    let creates = env.simulator.call_log().creates;
+    let trace = trace();
+    let (sent, _) = uploads::read(&trace);
     let mut known: BTreeSet<String> = jobs.iter().flat_map(|job| &job.batches).filter_map(id).collect();
+    // Marketo could not be asked for these, so the batches of all their jobs wait for the next look.
+    let mut unchecked = BTreeSet::new();
     for job in jobs {
         let mut has_unchecked = false;
+        let file = trace.files.iter().map(|submission| &submission.file).find(|file| file.name == job.filename);
         for batch in held(&job) {
-            let sha256 = trace.files.iter().find(|submission| submission.file.name == job.filename).map(|submission| {
-                let at = |byte| usize::try_from(byte).expect("it was in memory");
-                submission.file.sha256(at(batch.byte_from), at(batch.byte_to))
-            });
-            let made = creates.iter().find_map(|create| match (&create.outcome, &create.file) {
-                (Outcome::Accepted(id), Some(file)) if Some(&file.sha256) == sha256.as_ref() => {
-                    Some(id.to_string()).filter(|id| !known.contains(id))
-                }
-                _ => None,
-            });
-            if let Some(made) = made {
+            let at = |byte| usize::try_from(byte).expect("it was in memory");
+            let rows = file.map(|file| file.rows_between(at(batch.byte_from), at(batch.byte_to)));
+            let uploads = sent.get(job.filename.as_str()).into_iter().flatten();
+            let imports =
+                uploads.filter(|upload| Some(&upload.rows) == rows.as_ref()).filter_map(|upload| upload.import);
+            let imports: Vec<String> = imports.map(|import| import.to_string()).collect();
+            has_unchecked |= imports.iter().any(|import| unchecked.contains(import));
+            if has_unchecked {
+                continue;
+            }
+            if let Some(made) = imports.into_iter().find(|import| !known.contains(import)) {
                 let part = batch.part;
                 let path = format!("/v1/jobs/{}/settle?part={part}&marketo_batch_id={made}", job.id);
                 let (status, answer) = env.json("POST", &path).await;
-                // 503: Marketo could not be asked for it, so the batch waits for the next look.
                 assert!(matches!(status, 200 | 503), "{path}: {status} {answer}");
-                has_unchecked |= status == 503;
+                if status == 503 {
+                    has_unchecked = true;
+                    unchecked.insert(made.clone());
+                }
                 known.insert(made);
             }
         }

@@ -9,6 +9,7 @@ use marqueue::simulator::CallLog;
 use marqueue::simulator::call_log::Import;
 
 use super::files::{End, File};
+use super::sharing::divisions;
 use super::trace::{FinalJob, Reply, Submission, Trace};
 use super::uploads::{self, Upload};
 
@@ -26,8 +27,10 @@ pub enum Invariant {
     Imported,
     /// What was sent was submitted, and has the target that its client chose.
     SentAsSubmitted,
-    /// Rows that Marketo has are sent again only where its answer was lost.
+    /// Rows that Marketo has are sent again only where its answer was lost, or alone after a shared import failed.
     NoUnexplainedResend,
+    /// Jobs share an import only where they may, and their records say what Marketo made of it.
+    Sharing,
     /// No more imports in the queue than allowed, and no more at work.
     Queue,
     /// No more calls in a window, and at once, than allowed.
@@ -51,9 +54,20 @@ impl fmt::Display for Violation {
     }
 }
 
+/// Imports that several jobs shared.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shared {
+    pub imports: usize,
+    /// All jobs in them, one that was in two counted twice.
+    pub jobs: usize,
+    pub failed: usize,
+    /// Jobs that were in an upload that Marketo refused for its size.
+    pub divided: usize,
+}
+
 /// The state of the checks on one trace.
 pub struct Oracle<'a> {
-    trace: &'a Trace,
+    pub(super) trace: &'a Trace,
     files: BTreeMap<&'a str, &'a Submission>,
     jobs: BTreeMap<&'a str, Vec<&'a FinalJob>>,
     sent: BTreeMap<&'a str, Vec<Upload>>,
@@ -69,6 +83,7 @@ pub fn check(trace: &Trace) -> Vec<Violation> {
     for submission in &trace.files {
         check.job(&submission.file);
         check.resends(&submission.file);
+        check.sharing(&submission.file);
     }
     check.lost_at_kills();
     check.limits();
@@ -100,7 +115,20 @@ impl<'a> Oracle<'a> {
         self.sent.values().map(again).sum()
     }
 
-    fn fault(&mut self, invariant: Invariant, text: String) {
+    pub fn shared(&self) -> Shared {
+        let shared = || self.sent.values().flatten().filter(|upload| upload.shared_with > 0);
+        let imports: BTreeSet<u64> = shared().filter_map(|upload| upload.import).collect();
+        let failed: BTreeSet<u64> =
+            shared().filter(|upload| self.has_failed_shared(upload)).filter_map(|upload| upload.import).collect();
+        Shared {
+            imports: imports.len(),
+            jobs: shared().filter(|upload| upload.import.is_some()).count(),
+            failed: failed.len(),
+            divided: self.trace.jobs.iter().filter(|found| divisions(found).next().is_some()).count(),
+        }
+    }
+
+    pub(super) fn fault(&mut self, invariant: Invariant, text: String) {
         self.violations.push(Violation { invariant, text });
     }
 
@@ -134,8 +162,8 @@ impl<'a> Oracle<'a> {
 
     /// The jobs of a file: what they hold, what Marketo has of them, and how they ended.
     fn job(&mut self, file: &File) {
-        let has: BTreeSet<usize> =
-            self.sent_of(file).filter(|sent| sent.import.is_some()).flat_map(|sent| sent.rows.clone()).collect();
+        let has = self.sent_of(file).filter(|sent| sent.import.is_some() && !self.has_failed_shared(sent));
+        let has: BTreeSet<usize> = has.flat_map(|sent| sent.rows.clone()).collect();
         for found in self.jobs.get(file.name.as_str()).cloned().unwrap_or_default() {
             let (id, name) = (found.job.id, &file.name);
             if found.content != file.content {
@@ -163,12 +191,21 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    fn sent_of(&self, file: &File) -> impl Iterator<Item = &Upload> {
+    pub(super) fn jobs_of(&self, file: &File) -> impl Iterator<Item = &'a FinalJob> {
+        self.jobs.get(file.name.as_str()).into_iter().flatten().copied()
+    }
+
+    pub(super) fn import(&self, upload: &Upload) -> Option<&'a Import> {
+        let id = upload.import?;
+        self.trace.call_log.imports.iter().find(|import| import.id == id)
+    }
+
+    pub(super) fn sent_of(&self, file: &File) -> impl Iterator<Item = &Upload> {
         self.sent.get(file.name.as_str()).into_iter().flatten()
     }
 
     /// What Marketo has is sent again only if the daemon cannot know that: a fault removed the answer, or the daemon
-    /// was killed before it had stored the answer.
+    /// was killed before it had stored the answer. Of a shared import that failed Marketo has nothing.
     fn resends(&mut self, file: &File) {
         let mut faults = Vec::new();
         let mut cut_off = BTreeMap::<usize, BTreeSet<u64>>::new();
@@ -176,7 +213,11 @@ impl<'a> Oracle<'a> {
         for (n, later) in sent.iter().enumerate() {
             for before in sent[..n].iter().filter(|before| before.overlaps(later)) {
                 let Some(id) = before.import else { continue };
-                let import = self.trace.call_log.imports.iter().find(|import| import.id == id);
+                let import = self.import(before);
+                let has_ended = import.and_then(|import| import.ended).is_some_and(|ended| ended <= later.at);
+                if later.shared_with == 0 && has_ended && self.has_failed_shared(before) {
+                    continue;
+                }
                 let asked = import.and_then(|import| import.asked).is_some_and(|asked| asked <= later.at);
                 let listed = self.trace.runs[..later.run].iter().any(|run| run.known.contains(&id));
                 let killed = before.run < later.run && !self.trace.runs[before.run].left;

@@ -1,20 +1,23 @@
 //! Tests of the oracle: each mutation breaks one thing in a valid trace, and the oracle must report it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use marqueue::domain::{JobId, JobState};
+use marqueue::domain::{JobId, JobState, RemoteStatus};
 use marqueue::simulator::call_log::{Create, File as SentFile, Outcome};
 
+use super::files::File;
 use super::oracle::{Invariant, check};
-use super::trace::{DaemonRun, Reply, Submission, Trace};
-use super::valid_trace::valid_trace;
+use super::sharing::divisions;
+use super::trace::{DaemonRun, FinalJob, Reply, Submission, Trace};
+use super::uploads::hex;
+use super::valid_trace::{is_about, shared_file, valid_trace};
 
 /// Changes one thing in a trace. Returns None if the trace has nothing that can be changed so.
 type Mutation = fn(&mut Trace) -> Option<()>;
 
 /// The mutations, and the invariant that each of them violates.
-const MUTATIONS: [(&str, Invariant, Mutation); 30] = [
+const MUTATIONS: [(&str, Invariant, Mutation); 38] = [
     ("a job is lost", Invariant::NoJobLost, |trace| trace.jobs.pop().map(drop)),
     ("a job is lost of which rows were sent and whose client got no reply", Invariant::NoJobLost, |trace| {
         let lost = trace.jobs.pop()?;
@@ -49,14 +52,13 @@ const MUTATIONS: [(&str, Invariant, Mutation); 30] = [
     ("the last byte is lost", Invariant::ContentIntact, |trace| trace.jobs.last_mut()?.content.pop().map(drop)),
     ("Marketo took nothing of a job", Invariant::Imported, |trace| {
         let name = trace.jobs.last()?.job.filename.clone();
-        refuse(trace, |file| file.name == name)
+        refuse(trace, |create| is_about(create, &name))
     }),
     ("Marketo took all of a job but one batch", Invariant::Imported, |trace| {
         let several = trace.jobs.iter().find(|found| found.job.batches.len() > 1 || found.content.len() > 100_000)?;
         let name = several.job.filename.clone();
-        let of_it = |create: &&Create| create.file.as_ref().is_some_and(|file| file.name == name);
-        let file = trace.call_log.accepted().filter(of_it).last()?.file.clone()?;
-        refuse(trace, |other| *other == file)
+        let file = trace.call_log.accepted().filter(|create| is_about(create, &name)).last()?.file.clone()?;
+        refuse(trace, |other| other.file.as_ref() == Some(&file))
     }),
     ("a batch changes on the way", Invariant::SentAsSubmitted, |trace| {
         sent(trace)?.file.as_mut()?.sha256 = "0".repeat(64);
@@ -119,6 +121,65 @@ const MUTATIONS: [(&str, Invariant, Mutation); 30] = [
         let enough = cut_off.len() > trace.limits.calls_at_once;
         cut_off.into_iter().for_each(|at| again(trace, at, trace.call_log.creates.len()));
         enough.then_some(())
+    }),
+    ("an import has the rows of a job twice", Invariant::SentAsSubmitted, |trace| {
+        let (at, names) = shared(trace)?;
+        let file = |name: &String| &trace.files.iter().find(|of| of.file.name == *name).expect("its file").file;
+        let twice: Vec<&File> = names.iter().chain(names.last()).map(file).collect();
+        trace.call_log.creates[at].file = Some(shared_file(&twice));
+        Some(())
+    }),
+    ("an import has half of the rows of a job", Invariant::SentAsSubmitted, |trace| {
+        let (at, _) = shared(trace)?;
+        let sent = trace.call_log.creates[at].file.as_mut()?;
+        let content = sent.content.take()?;
+        let content = content.slice(..content.len() - 8);
+        *sent = SentFile { bytes: content.len() as u64, sha256: hex(&content), content: Some(content), ..sent.clone() };
+        Some(())
+    }),
+    ("a job that is to go alone shares an import", Invariant::Sharing, |trace| {
+        let (_, names) = shared(trace)?;
+        submission(trace, names.last()?)?.file.pack = Some(false);
+        Some(())
+    }),
+    ("a job has a wrong number of others in its import", Invariant::Sharing, |trace| {
+        let packed = |found: &&mut FinalJob| found.job.batches.iter().any(|batch| batch.shared_with > 0);
+        trace.jobs.iter_mut().find(packed)?.job.batches[0].shared_with += 1;
+        Some(())
+    }),
+    ("a job names the import of another one", Invariant::Sharing, |trace| {
+        let batches = trace.jobs.iter().flat_map(|found| &found.job.batches);
+        let ids: BTreeSet<String> = batches.filter_map(|batch| batch.marketo_batch_id.clone()).collect();
+        let batch = trace.jobs.iter_mut().rev().find_map(|found| found.job.batches.last_mut())?;
+        let other = ids.into_iter().find(|id| Some(id) != batch.marketo_batch_id.as_ref())?;
+        batch.marketo_batch_id = Some(other);
+        Some(())
+    }),
+    ("a job does not record that its shared import failed", Invariant::Sharing, |trace| {
+        let history = trace.jobs.iter_mut().map(|found| &mut found.history);
+        let history = history.rev().find(|history| history.iter().any(|entry| entry.event == "unpacked"))?;
+        history.retain(|entry| entry.event != "unpacked");
+        Some(())
+    }),
+    ("a shared import is divided that was not too large", Invariant::Sharing, |trace| {
+        trace.jobs.iter().flat_map(divisions).next()?;
+        trace
+            .call_log
+            .creates
+            .retain(|create| !matches!(&create.outcome, Outcome::Refused { code, .. } if code == "http 413"));
+        Some(())
+    }),
+    ("a job of a shared import that failed is not sent again", Invariant::Imported, |trace| {
+        let failed = |id: u64| {
+            let import = trace.call_log.imports.iter().find(|import| import.id == id);
+            import.is_some_and(|import| import.status == RemoteStatus::Failed)
+        };
+        let is_shared = |create: &&Create| trace.files.iter().filter(|of| is_about(create, &of.file.name)).count() > 1;
+        let failed = |create: &&Create| matches!(create.outcome, Outcome::Accepted(id) if failed(id));
+        let import = trace.call_log.creates.iter().filter(failed).find(is_shared)?.clone();
+        let of_it = |of: &&Submission| is_about(&import, &of.file.name) && !of.file.fails_whole();
+        let name = trace.files.iter().find(of_it)?.file.name.clone();
+        refuse(trace, |create| is_about(create, &name) && create.at != import.at)
     }),
     ("one import too many is in the queue", Invariant::Queue, |trace| {
         let import = trace.call_log.imports.last()?.clone();
@@ -208,13 +269,28 @@ fn submission<'a>(trace: &'a mut Trace, name: &str) -> Option<&'a mut Submission
     trace.files.iter_mut().find(|submission| submission.file.name == name)
 }
 
+/// Index of an accepted upload that several files share, and the names of these files in its order.
+fn shared(trace: &Trace) -> Option<(usize, Vec<String>)> {
+    trace.call_log.creates.iter().enumerate().find_map(|(at, create)| {
+        matches!(create.outcome, Outcome::Accepted(_)).then_some(())?;
+        let content = create.file.as_ref()?.content.as_deref()?;
+        let row = |name: &str| {
+            let row = format!("\n{name}-0@");
+            content.windows(row.len()).position(|window| window == row.as_bytes())
+        };
+        let names = trace.files.iter().map(|of| &of.file.name).filter_map(|name| Some((row(name)?, name.clone())));
+        let names: BTreeMap<usize, String> = names.collect();
+        (names.len() > 1).then(|| (at, names.into_values().collect()))
+    })
+}
+
 fn sent(trace: &mut Trace) -> Option<&mut Create> {
     trace.call_log.creates.iter_mut().rev().find(|create| create.file.is_some())
 }
 
-fn refuse(trace: &mut Trace, which: impl Fn(&SentFile) -> bool) -> Option<()> {
+fn refuse(trace: &mut Trace, which: impl Fn(&Create) -> bool) -> Option<()> {
     let refused = || Outcome::Refused { code: "611".into(), message: "System error".into() };
-    let creates = trace.call_log.creates.iter_mut().filter(|create| create.file.as_ref().is_some_and(&which));
+    let creates = trace.call_log.creates.iter_mut().filter(|create| which(create));
     creates.map(|create| create.outcome = refused()).last()
 }
 

@@ -19,10 +19,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::clients::{Counter, POLL_PAUSE, at_the_folder, at_the_socket};
-use super::files::LARGE;
+use super::files::{LARGE, PACKED};
 use super::kill_points::{Before, KillPoint};
 use super::operator;
-use super::oracle::{Oracle, most_queued};
+use super::oracle::{Oracle, Shared, most_queued};
 use super::test_env::TestEnv;
 use super::trace::{DaemonRun, FinalJob, Limits, Reply, Trace};
 use super::{fault_injection, rng};
@@ -39,17 +39,21 @@ pub struct Stats {
     pub uploads: usize,
     pub imports: usize,
     pub sent_again: usize,
+    pub shared: Shared,
     pub full: u64,
     pub most_queued: usize,
 }
 
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stats { kills, files, acknowledged, rows, uploads, imports, sent_again, full, most_queued, .. } = self;
+        let Stats { kills, files, acknowledged, rows, uploads, imports, sent_again, shared, full, most_queued, .. } =
+            self;
+        let Shared { imports: shared, jobs, failed, divided } = shared;
         write!(
             f,
             "{kills} kills, {files} files ({acknowledged} acknowledged, {rows} rows), {uploads} uploads, {imports} \
-             imports ({sent_again} uploads of what Marketo had), queue up to {most_queued}, 1016 {full} times"
+             imports ({sent_again} uploads of what Marketo had), {shared} of them shared by {jobs} jobs ({failed} \
+             failed, {divided} jobs in uploads that were too large), queue up to {most_queued}, 1016 {full} times"
         )
     }
 }
@@ -65,6 +69,8 @@ pub struct Scenario {
     outages: Option<Xoshiro256PlusPlus>,
     /// The time at which Marketo ends the imports that are stuck.
     stuck: Xoshiro256PlusPlus,
+    /// How many files are submitted that may share an import.
+    packing: Xoshiro256PlusPlus,
     /// Other integrations' imports come and go, and Marketo refuses what is over its own limit.
     other_integrations: bool,
     trace: Trace,
@@ -85,6 +91,8 @@ impl Scenario {
             calls: rng.random_range(20..60),
             calls_at_once: rng.random_range(2..=5),
             hold,
+            // Drawn on its own, so that the other settings stay what they are.
+            pack: super::rng(seed, "pack").random_bool(0.5),
         };
         let window = Duration::from_millis(rng.random_range(250..500));
         let wide = if other_integrations { 1 } else { 100 };
@@ -100,15 +108,17 @@ impl Scenario {
             counts_while_importing: rng.random_bool(0.5),
             no_file_is_404: rng.random_bool(0.5),
             drop_empty_columns: false,
+            keep_uploads: true,
             ..Settings::default()
         };
         let mut env = TestEnv::new(settings).await;
         let policy = if hold { "hold" } else { "resubmit" };
-        let Limits { calls, calls_at_once, .. } = limits;
+        let Limits { calls, calls_at_once, pack, .. } = limits;
         // What is under way at a kill counts at once for as long as a call may take.
         // An unconfirmed import counts for ten of the longest polling pauses: longer than a full queue takes here.
         env.config = format!(
-            "unknown_outcome = \"{policy}\"\nmax_attempts = 100000\nrequest_timeout = \"2s\"\nmax_import_time = \"1s\"\nbackoff_max = \"150ms\"\n\
+            "pack = {pack}\nunknown_outcome = \"{policy}\"\nmax_attempts = 100000\nrequest_timeout = \"2s\"\n\
+             max_import_time = \"1s\"\nbackoff_max = \"150ms\"\n\
              polling = {{ min = \"15ms\", max = \"400ms\" }}\n\
              limits = {{ importing = {importing}, queued = {queued}, calls = {calls}, window = \"{}ms\", \
              concurrent_calls = {calls_at_once}, upload_bytes = 90000 }}\n[drop]\npath = {:?}\nsettle = \"10ms\"\n",
@@ -119,7 +129,8 @@ impl Scenario {
         let trace = Trace { limits, files, runs, jobs, incomplete: 0, call_log };
         let outages = Some(super::rng(seed, "outages"));
         let stuck = super::rng(seed, "stuck");
-        Scenario { env, seed, rng, outages, stuck, other_integrations, trace, stats: Stats::default() }
+        let packing = super::rng(seed, "packing");
+        Scenario { env, seed, rng, outages, stuck, packing, other_integrations, trace, stats: Stats::default() }
     }
 
     /// Kills the daemon so many times, lets it finish all work, and returns the trace. With `tampering`, that statement
@@ -128,7 +139,7 @@ impl Scenario {
         let counter = Counter::new(self.seed);
         self.outages = self.outages.filter(|_| tampering.is_none());
         let mut clients = JoinSet::new();
-        for name in ["ann", "bob", "eve", LARGE] {
+        for name in ["ann", "bob", "eve", LARGE].into_iter().chain(PACKED) {
             clients.spawn(at_the_socket(counter.clone(), self.env.socket(), name.to_owned()));
         }
         clients.spawn(at_the_folder(counter.clone(), self.env.folder.path().join("drop")));
@@ -142,6 +153,7 @@ impl Scenario {
             // As many as can be imported meanwhile, or nearly.
             let most = if self.trace.limits.in_flight > 2 { 9 } else { 4 };
             counter.allowance.add_permits(self.rng.random_range(1..most));
+            counter.packed.add_permits(self.packing.random_range(0..10));
             self.run_once(&counter).await;
             if let Some(statement) = tampering {
                 tampered += tamper(&self.env.database(), statement).await;
@@ -176,7 +188,7 @@ impl Scenario {
                 panic!("the daemon ended with {status}:\n{}", self.env.log());
             }
             if has_operator {
-                operator::look(&self.env, &self.trace_so_far(counter)).await;
+                operator::look(&self.env, || self.trace_so_far(counter)).await;
             }
         }
         kill_point.come(&self.env.simulator, counter, &before).await;
@@ -247,7 +259,7 @@ impl Scenario {
                 }
             }
             self.env.simulator.end_stuck_imports();
-            operator::look(&self.env, &self.trace_so_far(counter)).await;
+            operator::look(&self.env, || self.trace_so_far(counter)).await;
             assert!(Instant::now() < patience, "it does not come to rest: {jobs:#?}\n{}", self.env.log());
             sleep(Duration::from_millis(100)).await;
         }
@@ -273,6 +285,7 @@ impl Scenario {
         stats.uploads = trace.call_log.creates.len();
         stats.imports = trace.call_log.imports.len();
         stats.sent_again = Oracle::new(&trace).sent_again();
+        stats.shared = Oracle::new(&trace).shared();
         stats.full = trace.call_log.errors_of("1016");
         stats.most_queued = most_queued(&trace.call_log);
         (trace, stats)
@@ -283,7 +296,8 @@ impl Scenario {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
         let failures = self.file(job.id, JobFile::Report(ReportKind::Failures)).await.map(text);
         let warnings = self.file(job.id, JobFile::Report(ReportKind::Warnings)).await.map(text);
-        FinalJob { job, content, failures, warnings }
+        let history = client(&self.env).history(job.id).await.expect("its history");
+        FinalJob { job, content, failures, warnings, history }
     }
 
     /// `None` where there is no such value.

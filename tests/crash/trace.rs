@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use marqueue::api::dto::JobDto;
+use marqueue::api::dto::{HistoryEntryDto, JobDto};
 use marqueue::domain::JobId;
 use marqueue::simulator::CallLog;
 
@@ -32,6 +32,8 @@ pub struct Limits {
     pub calls_at_once: usize,
     /// An upload whose answer was lost is never sent again without an operator, who looks whether Marketo has it.
     pub hold: bool,
+    /// Files may share an import where their client did not say otherwise.
+    pub pack: bool,
 }
 
 /// One submitted file, and the reply that its client received.
@@ -69,4 +71,5 @@ pub struct FinalJob {
     pub content: Vec<u8>,
     pub failures: Option<String>,
     pub warnings: Option<String>,
+    pub history: Vec<HistoryEntryDto>,
 }

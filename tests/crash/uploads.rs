@@ -1,16 +1,18 @@
 //! Uploads as the simulator received them, with the rows that each of them held.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::time::Duration;
 
 use marqueue::domain::Target;
-use marqueue::simulator::call_log::{Create, Outcome};
+use marqueue::simulator::call_log::{Create, File as SentFile, Outcome};
+use sha2::{Digest, Sha256};
 
 use super::files::File;
 use super::trace::Trace;
 
-/// Rows that were sent, whatever became of them.
+/// Rows of one file that were sent, whatever became of them. An upload that several files share is one of each.
+#[derive(Clone)]
 pub struct Upload {
     pub rows: Range<usize>,
     pub at: Duration,
@@ -18,6 +20,10 @@ pub struct Upload {
     /// The import that they became.
     pub import: Option<u64>,
     pub answer_lost: bool,
+    /// How many other files were in it.
+    pub shared_with: usize,
+    /// Bytes of all files in it.
+    pub bytes: u64,
 }
 
 impl Upload {
@@ -38,22 +44,81 @@ pub fn read(trace: &Trace) -> (BTreeMap<&str, Vec<Upload>>, Vec<String>) {
             violations.push(format!("{} was sent, and no client submitted it", sent.name));
             continue;
         };
-        let rows = known.entry(&sent.sha256).or_insert_with(|| file.rows_of(sent.bytes, &sent.sha256)).clone();
-        let in_place = place(file) == placed(create);
-        let Some(rows) = rows.filter(|_| in_place) else {
-            let what = if in_place { "what was sent is not what it holds" } else { "it was sent elsewhere" };
-            violations.push(format!("{}: {what}: {create:?}", file.name));
-            continue;
+        let held =
+            known.entry((&sent.sha256, &sent.name)).or_insert_with(|| match file.rows_of(sent.bytes, &sent.sha256) {
+                Some(rows) => Ok(vec![(file, rows)]),
+                None => shared_rows(&files, file, sent),
+            });
+        let held = match held {
+            Ok(held) => held,
+            Err(reason) => {
+                violations.push(format!("{}: it is not what was submitted: {reason}", describe(sent, create)));
+                continue;
+            }
         };
         let import = match create.outcome {
             Outcome::Accepted(id) => Some(id),
             Outcome::Refused { .. } => None,
         };
         let run = trace.runs.iter().take_while(|run| run.creates <= index).count();
-        let sent = Upload { rows, at: create.at, run, import, answer_lost: create.answer_lost };
-        all.entry(file.name.as_str()).or_default().push(sent);
+        let shared_with = held.len() - 1;
+        for (file, rows) in held {
+            if place(file) != placed(create) {
+                violations.push(format!("{} was sent elsewhere: {}", file.name, describe(sent, create)));
+                continue;
+            }
+            all.entry(file.name.as_str()).or_default().push(Upload {
+                rows: rows.clone(),
+                at: create.at,
+                run,
+                import,
+                answer_lost: create.answer_lost,
+                shared_with,
+                bytes: sent.bytes,
+            });
+        }
     }
     (all, violations)
+}
+
+/// Returns whose rows an upload of several files held: the header of `first`, and then all rows of each file once.
+fn shared_rows<'a>(
+    files: &BTreeMap<&str, &'a File>,
+    first: &'a File,
+    sent: &SentFile,
+) -> Result<Vec<(&'a File, Range<usize>)>, String> {
+    let content =
+        sent.content.as_deref().filter(|content| hex(content) == sent.sha256).ok_or("its hash is another one")?;
+    let mut left = content.strip_prefix(first.header()).ok_or("it has another header")?;
+    let (mut held, mut names) = (Vec::new(), BTreeSet::new());
+    while !left.is_empty() {
+        // Every row begins with its file's name, the number of the row, and `@`.
+        let from = content.len() - left.len();
+        let address = left.split(|&byte| byte == b'@').next().unwrap_or_default();
+        let name = std::str::from_utf8(address).ok().and_then(|address| Some(address.rsplit_once('-')?.0));
+        let file = *name.and_then(|name| files.get(name)).ok_or(format!("byte {from} begins the row of no file"))?;
+        left =
+            left.strip_prefix(&*file.rows_with_line_end()).ok_or(format!("byte {from}: not all of {}", file.name))?;
+        if !names.insert(&file.name) {
+            return Err(format!("the rows of {} are in it twice", file.name));
+        }
+        held.push((file, file.rows()));
+    }
+    if held.len() < 2 || held[0].0.name != first.name {
+        return Err(format!("it has the rows of {names:?}"));
+    }
+    Ok(held)
+}
+
+/// The upload without its content.
+fn describe(sent: &SentFile, create: &Create) -> String {
+    let Create { at, path, query, outcome, .. } = create;
+    format!("{} ({} bytes at {at:?} to {path} {query:?}, {outcome:?})", sent.name, sent.bytes)
+}
+
+/// SHA-256 as the simulator writes it.
+pub fn hex(content: &[u8]) -> String {
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where the file's client wants it to go: path, format, static list, status.
