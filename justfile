@@ -25,7 +25,7 @@ docs:
 
 # Kills the daemon again and again.
 crash RUNS="500":
-    CRASH_RUNS={{RUNS}} cargo test --locked --release --test crash kill_9 -- --nocapture
+    CRASH_RUNS={{RUNS}} cargo test --locked --release --test crash kills -- --nocapture
 
 # The Debian package.
 package:

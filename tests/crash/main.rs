@@ -3,7 +3,7 @@
 //! passed.
 //!
 //! All that is random comes from one seed: files, faults, kill points. `CRASH_RUNS=500 CRASH_SEED=7 cargo test
-//! --release --test crash kill_9 -- --nocapture` makes 500 kills, in scenarios of at most [`KILLS`] each. A scenario
+//! --release --test crash kills -- --nocapture` makes 500 kills, in scenarios of at most [`KILLS`] each. A scenario
 //! that violates an invariant is printed with its seed and its number of kills, which repeat it.
 
 use rand::SeedableRng;
