@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use marqueue::domain::packing::MAX_PACKED_JOBS;
+use marqueue::domain::shared_import::MAX_PACKED_JOBS;
 use marqueue::domain::{BatchKey, BatchState, JobId};
 
 use super::{Checker, hold};

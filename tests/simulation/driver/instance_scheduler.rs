@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use marqueue::clock::{after, from_ms};
 use marqueue::domain::instance::PauseKind;
-use marqueue::domain::packing::EventReach;
+use marqueue::domain::shared_import::EventReach;
 use marqueue::domain::{BatchKey, BatchState, Event, FailureScope, ReportKind};
 use marqueue::marketo::{CallLimits, Decision, EarlierCallTimes, SlidingWindow};
 use marqueue::scheduler::{Plan, Step, Work, next_day, plan};

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use marqueue::domain::batch::BatchProgress;
-use marqueue::domain::packing::{EventReach, ImportShape, MAX_PACKED_JOBS};
+use marqueue::domain::packing::ImportShape;
+use marqueue::domain::shared_import::{EventReach, MAX_PACKED_JOBS};
 use marqueue::domain::{BatchKey, BatchState, Counts, Event, IllegalTransitionError, JobState, job_state};
 
 use super::{Batch, Job, ModelStore, holds};
