@@ -270,6 +270,15 @@ impl Checker {
             hold(Invariant::Group, job.group.is_none() || !store.jobs.iter().any(ahead), || {
                 format!("{key} is to go before an older job of its group")
             })?;
+            let rules = job.rules;
+            let from = store.batch(key).from;
+            let before = job.batches.iter().filter(|other| {
+                (rules.in_order && other.from < from) || (rules.canary.is_some() && key.part != 1 && other.part == 1)
+            });
+            let is_complete = |batch: &super::model_store::Batch| batch.progress.state == BatchState::Complete;
+            hold(Invariant::Rules, before.clone().all(is_complete), || {
+                format!("{key} is to go, and waits for a batch of its job that is not complete: {rules:?}")
+            })?;
             hold(Invariant::NotBefore, !job.is_early(now), || {
                 format!("{key} is to go at {now}, and not before {:?}", job.not_before)
             })?;
@@ -293,7 +302,10 @@ impl Checker {
             .batches()
             .any(|(_, _, batch)| !batch.progress.state.is_terminal() && batch.progress.state != BatchState::Held);
         let behind_held = store.batches().all(|(_, job, batch)| {
-            batch.progress.state.is_terminal() || batch.progress.state == BatchState::Held || job.group.is_some()
+            batch.progress.state.is_terminal()
+                || batch.progress.state == BatchState::Held
+                || job.group.is_some()
+                || job.waits_for_another(batch)
         }) && store.batches().any(|(_, _, batch)| batch.progress.state == BatchState::Held);
         hold(Invariant::NoLostWakeup, !work || plan.next_wake.is_some() || waits_for_operator || behind_held, || {
             "there is work, and no tick will ever come to it".into()

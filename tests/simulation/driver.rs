@@ -1,7 +1,7 @@
 //! Driver of a run: a clock, a Marketo, other integrations, clients, an operator and a daemon that can be killed, all
 //! driven by one seed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use marqueue::clock::{ClockReading, Uptime, after, from_ms};
 use marqueue::config;
 use marqueue::config::{Config, UnknownOutcome};
 use marqueue::domain::instance::Pause;
-use marqueue::domain::{BatchKey, BatchState, Event, JobId};
+use marqueue::domain::{BatchKey, BatchState, JobId};
 use marqueue::marketo::SlidingWindow;
 use marqueue::scheduler::{SchedulingRules, Work, next_day};
 use marqueue::simulator::Settings;
@@ -192,6 +192,7 @@ impl Simulation {
         }
         simulation.store.reaches_lead_only = mutation == Mutation::RecordsForLeadOnly;
         simulation.store.keeps_no_lead = mutation == Mutation::KeepsNoLead;
+        simulation.store.forgets_rules = mutation == Mutation::ForgetsRules;
         simulation.store.counts_members = mutation == Mutation::CountsMembers;
         simulation.start();
         simulation
@@ -307,15 +308,16 @@ impl Simulation {
             if self.store.instance.pause.as_ref().is_some_and(stuck) {
                 self.resume();
             }
-            let held: Vec<_> =
-                self.store.batches().filter(|(.., b)| b.progress.state == BatchState::Held).map(|b| b.0).collect();
-            for key in held {
-                self.record(key, Event::Retried)?;
+            let held = self.store.batches().filter(|(.., batch)| batch.progress.state == BatchState::Held);
+            let held: BTreeSet<JobId> = held.map(|(key, ..)| key.job).collect();
+            for id in held {
+                self.retry(id)?;
             }
             if self.run_until_idle()? {
                 continue;
             }
             if self.store.jobs.values().all(|job| job.state.is_terminal()) && self.nobody_is_busy() {
+                self.stats.stopped = self.store.jobs.values().filter(|job| job.stopped.is_some()).count() as u64;
                 self.checker.at_the_end(&self.store)?;
                 return self.calls_within_limits();
             }

@@ -46,6 +46,8 @@ pub enum Invariant {
     FailsWithReason,
     /// An import is held as overdue only when it has truly been waited for so long.
     OverdueTime,
+    /// No upload is planned of a batch that waits for another one of its job.
+    Rules,
     /// Only pending jobs of one shape without a group share an import; they have one state, count as one import, and are
     /// sent alone after one that was refused or failed.
     Sharing,

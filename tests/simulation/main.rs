@@ -77,8 +77,9 @@ fn invariants_hold_in_every_run() {
     let (stats, violations) = results.into_inner().unwrap();
     println!("{runs} runs: {stats:?}");
     if runs >= 1_000 {
-        let Stats { packed_imports, packed_jobs, unpacked, divided, .. } = stats;
+        let Stats { packed_imports, packed_jobs, unpacked, divided, rules, stopped, .. } = stats;
         assert!(packed_jobs >= 2 * packed_imports && packed_imports > 0, "{packed_jobs} in {packed_imports}");
+        assert!(stopped > 0 && rules > 0, "{stopped} of {rules} jobs with rules were stopped");
         assert!(unpacked > 0 && divided > 0, "of these {unpacked} failed and {divided} were divided");
     }
     let first: Vec<String> =
@@ -117,6 +118,7 @@ fn every_mutation_is_detected() {
         (Mutation::KeepsNoLead, &[Invariant::Sharing, Invariant::Queue]),
         (Mutation::CountsMembers, &[Invariant::Polling, Invariant::LegalTransition]),
         (Mutation::PacksAfterFailure, &[Invariant::Sharing]),
+        (Mutation::ForgetsRules, &[Invariant::Rules]),
     ] {
         let mut violations = (0..MUTATION_RUNS)
             .filter_map(|seed| simulate(seed, mutation, false).err())

@@ -3,7 +3,9 @@
 //! What an event makes of a batch and of the instance are the store's own functions; only what SQL selects is
 //! repeated here, and each function names the statement that it stands for.
 
+mod call_ledger;
 mod packing;
+mod rules;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,10 +14,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use marqueue::clock::{ClockReading, ClockRecord, PATIENCE, after, from_ms};
 use marqueue::domain::batch::{BatchProgress, QueryFailureKind};
+use marqueue::domain::batch_rules::{BatchRules, StopCause};
 use marqueue::domain::instance::InstanceState;
-use marqueue::domain::{BatchKey, BatchState, DeferReason, Event, JobId, JobState, transition};
-use marqueue::marketo::EarlierCallTimes;
-use marqueue::store::{InFlightBatch, PendingBatch, QuotaDay, Snapshot};
+use marqueue::domain::{BatchKey, BatchState, DeferReason, Event, IllegalTransitionError, JobId, JobState, transition};
+use marqueue::store::{InFlightBatch, PendingBatch, Snapshot};
 
 pub use packing::{PackLimits, PackedRows, SharedImport, Sharing, SharingLimit};
 
@@ -35,6 +37,9 @@ pub struct Job {
     pub shape: Option<u8>,
     /// The most rows of an import that it shares, after Marketo found one too large.
     pub pack_max_rows: Option<u32>,
+    pub rules: BatchRules,
+    /// Why no further batch of it is uploaded.
+    pub stopped: Option<StopCause>,
     pub state: JobState,
     /// In the order of the file.
     pub batches: Vec<Batch>,
@@ -79,6 +84,8 @@ pub struct ModelStore {
     pub reaches_lead_only: bool,
     /// For a mutation: once the batch that stands for a shared import has left, none does.
     pub keeps_no_lead: bool,
+    /// For a mutation: no batch waits for another one of its job.
+    pub forgets_rules: bool,
     /// For a mutation: batches count that do not stand for their import.
     pub counts_members: bool,
     /// The table `abandoned`: until when each import counts.
@@ -109,6 +116,8 @@ impl ModelStore {
             not_before: None,
             shape: None,
             pack_max_rows: None,
+            rules: BatchRules::default(),
+            stopped: None,
             state: JobState::Pending,
             batches,
         };
@@ -137,7 +146,7 @@ impl ModelStore {
     }
 
     /// `StoreTx::split_batch`, after the event is recorded.
-    pub fn halve(&mut self, key: BatchKey) -> BatchKey {
+    pub fn halve(&mut self, key: BatchKey, now: Timestamp) -> Result<(), IllegalTransitionError> {
         let (from, to) = (self.batch(key).from, self.batch(key).to);
         let middle = from + (to - from) / 2;
         self.change(key, |batch| batch.to = middle);
@@ -147,7 +156,8 @@ impl ModelStore {
         let part = 1 + job.batches.iter().map(|batch| batch.part).max().unwrap_or(0);
         job.batches.push(Batch::new(part, middle..to));
         job.batches.sort_by_key(|batch| batch.from);
-        BatchKey { job: key.job, part }
+        // A job that is stopped uploads neither half.
+        self.apply_batch_rules(BatchKey { job: key.job, part }, &Event::Split { reason: String::new() }, now)
     }
 
     /// `StoreTx::record_query_failure`.
@@ -215,49 +225,6 @@ impl ModelStore {
         self.clock.as_ref().and_then(|clock| clock.steady_at(reading, PATIENCE))
     }
 
-    /// `store::call_ledger::calls_of_day`.
-    fn calls_of_day(&self, day: Timestamp) -> u64 {
-        match self.days.range(day..).map(|(_, calls)| calls.0).sum() {
-            0 => self.days.values().map(|calls| calls.1).sum(),
-            calls => calls,
-        }
-    }
-
-    /// `store::call_ledger::call_began`: the call's number, or the day that has had its calls.
-    pub fn call_began(&mut self, asked: QuotaDay, daily: u64, now: Timestamp) -> Result<usize, Timestamp> {
-        let newest = self.days.last_key_value().map(|(&day, _)| day);
-        let day = newest.filter(|_| !asked.is_clock_steady).unwrap_or(asked.by_clock);
-        let calls = self.calls_of_day(day);
-        if daily > 0 && calls >= daily {
-            return Err(day);
-        }
-        self.days.retain(|&other, _| other <= day);
-        let counted = self.days.entry(day).or_default();
-        *counted = (calls + 1, counted.1 + u64::from(asked.by_clock != day));
-        self.days.range_mut(..day).for_each(|(_, calls)| calls.1 = 0);
-        self.calls.push((now, None));
-        Ok(self.calls.len() - 1)
-    }
-
-    /// `store::call_ledger::call_ended`.
-    pub fn call_ended(&mut self, call: usize, now: Timestamp) {
-        self.calls[call].1 = Some(now);
-    }
-
-    /// `store::call_ledger::earlier_calls`: how long ago calls ended that may still count, and how long those may last
-    /// of which no end was seen.
-    pub fn earlier_calls(&mut self, window: Duration, may_take: Duration, now: Timestamp) -> EarlierCallTimes {
-        let over = |&(began, ended): &(Timestamp, Option<Timestamp>)| ended.unwrap_or(after(began, may_take));
-        self.calls.retain(|call| after(over(call), window) >= now);
-        let span = |from: Timestamp, to: Timestamp| Duration::try_from(to.duration_since(from)).unwrap_or_default();
-        let (may_last, ended): (Vec<_>, Vec<_>) =
-            self.calls.iter().partition(|call| call.1.is_none() && over(call) > now);
-        EarlierCallTimes {
-            ended_ago: ended.into_iter().map(|call| span(over(&call), now)).collect(),
-            may_last: may_last.into_iter().map(|call| span(now, over(&call))).collect(),
-        }
-    }
-
     /// `store::snapshot`.
     pub fn snapshot(&self, now: Timestamp, parts: u32, longest: Duration) -> Snapshot {
         Snapshot {
@@ -316,6 +283,7 @@ impl ModelStore {
                 continue;
             }
             let pending = job.batches.iter().filter(|batch| batch.progress.state == BatchState::Pending);
+            let pending = pending.filter(|batch| self.forgets_rules || !job.waits_for_another(batch));
             let mut pending: Vec<&Batch> = pending.collect();
             pending.sort_by_key(|batch| turn(batch.progress.last_upload));
             let pending = pending.into_iter();
@@ -374,7 +342,10 @@ impl ModelStore {
             job.group.is_some() && self.jobs.iter().any(|(&other, o)| other < id && o.group == job.group && unended(o))
         };
         self.batches().any(|(key, job, batch)| {
-            batch.progress.state == BatchState::Pending && !behind(key.job, job) && !job.is_early(now)
+            batch.progress.state == BatchState::Pending
+                && !behind(key.job, job)
+                && !job.is_early(now)
+                && !job.waits_for_another(batch)
         })
     }
 

@@ -62,6 +62,11 @@ impl Checker {
                 "an attempt of {lead} counts, and of {succeeded_before} successes {then:?} were before its last upload"
             )
         })?;
+        let uploaded =
+            matches!(event, Event::Refused { .. } | Event::AnswerLost { .. } | Event::AttemptsExhausted { .. });
+        hold(Invariant::Attempts, keys.len() == 1 || !counts || !uploaded, || {
+            format!("an attempt of {lead} counts for the jobs that it shared an import with")
+        })?;
         for &key in keys {
             self.recorded_of_batch(store, key, recorded, &failed)?;
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use marqueue::clock::after;
+use marqueue::domain::batch_rules::BatchRules;
 use marqueue::domain::instance::PauseKind;
 use marqueue::domain::{BatchState, Event, IMPORT_LIFETIME, JobId};
 use marqueue::marketo::Decision;
@@ -77,12 +78,20 @@ impl Simulation {
         };
         let rows: Vec<u32> = (0..batches).map(|_| rng.random_range(1..=4)).collect();
         let (priority, wrong, fails) = (rng.random_range(-1..=2), rng.random_bool(0.05), rng.random_bool(0.06));
+        let rules = BatchRules {
+            in_order: rng.random_bool(0.15),
+            canary: rng.random_bool(0.15).then_some(1),
+            max_failed_percent: rng.random_bool(0.2).then(|| rng.random_range(0..50)),
+        };
+        let rules = if batches > 1 { rules } else { BatchRules::default() };
         let shape = shape.map(|shape| shape.number);
         let wrong = if shape.is_some() { shape == self.wrong_shape } else { wrong };
         let ahead = rng.random_bool(0.15).then(|| Duration::from_secs(rng.random_range(0..120)));
         let id = self.store.add(priority, group.clone(), list, &rows);
         let not_before = ahead.map(|ahead| after(self.now(), ahead));
         self.store.jobs.get_mut(&id).expect("it was added").not_before = not_before;
+        self.store.jobs.get_mut(&id).expect("it was added").rules = rules;
+        self.stats.rules += u64::from(rules != BatchRules::default());
         if let Some(shape) = shape {
             self.set_shape(id, shape);
         }
@@ -95,7 +104,7 @@ impl Simulation {
         self.note(|| {
             format!(
                 "job {id} add_file: {rows:?} group {group:?} list {list:?} priority {priority} shape {shape:?} wrong {wrong} \
-                 fails {fails} not before {not_before:?}"
+                 fails {fails} not before {not_before:?} {rules:?}"
             )
         });
         self.wake();
@@ -110,9 +119,10 @@ impl Simulation {
         match order {
             0..=2 if jobs > 0 => {
                 let id = JobId(1 + self.rng.random_range(0..jobs) as i64);
-                let event = if order == 0 { Event::Cancelled } else { Event::Retried };
-                for key in self.store.ordered(id, &event) {
-                    self.record(key, event.clone())?;
+                if order == 0 {
+                    self.cancel(id)?;
+                } else {
+                    self.retry(id)?;
                 }
             }
             3 => {
@@ -130,6 +140,21 @@ impl Simulation {
         Ok(())
     }
 
+    fn cancel(&mut self, id: JobId) -> CheckResult {
+        for key in self.store.ordered(id, &Event::Cancelled) {
+            self.record(key, Event::Cancelled)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn retry(&mut self, id: JobId) -> CheckResult {
+        self.store.end_stop(id);
+        for key in self.store.ordered(id, &Event::Retried) {
+            self.record(key, Event::Retried)?;
+        }
+        Ok(())
+    }
+
     /// Gives up an import that is overdue: `store::orders`.
     fn abandon(&mut self) -> CheckResult {
         let overdue = self.store.overdue();
@@ -139,7 +164,9 @@ impl Simulation {
         let accepted = self.store.batch(key).progress.accepted_at.unwrap_or(now);
         let counts_until = after(accepted, IMPORT_LIFETIME).max(after(now, Duration::from_secs(24 * 3600)));
         self.stats.abandoned += 1;
-        self.record(key, Event::Abandoned { counts_until })
+        self.record(key, Event::Abandoned { counts_until })?;
+        // What Marketo does not have yet is cancelled too.
+        self.cancel(key.job)
     }
 
     pub(super) fn resume(&mut self) {

@@ -59,7 +59,8 @@ impl Simulation {
                     self.end_sharing(key, Event::Split { reason: "413, and several jobs".into() }, limit)?;
                 } else if rows > 1 {
                     self.record(key, Event::Split { reason: "413".into() })?;
-                    self.store.halve(key);
+                    let halved = self.store.halve(key, self.now());
+                    halved.expect("a pending batch can be cancelled");
                 } else {
                     self.record(key, Event::Rejected { reason: "413, and one row".into() })?;
                 }

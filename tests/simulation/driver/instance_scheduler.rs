@@ -142,7 +142,10 @@ impl Simulation {
             made = Plan::default();
         }
         daemon.next_tick = made.next_wake;
-        if matches!(self.mutation, Mutation::None | Mutation::NeverWakes | Mutation::ForgetsNotBefore) {
+        if matches!(
+            self.mutation,
+            Mutation::None | Mutation::NeverWakes | Mutation::ForgetsNotBefore | Mutation::ForgetsRules
+        ) {
             let again = if self.mutation == Mutation::NeverWakes { &made } else { &again };
             self.checker.planned(&self.store, [&made, again], &busy, now)?;
         }

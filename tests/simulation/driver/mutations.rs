@@ -54,4 +54,6 @@ pub enum Mutation {
     CountsMembers,
     /// The jobs of a shared import that failed may share the next one.
     PacksAfterFailure,
+    /// The rules of jobs are not looked at: no batch waits for another one of its job.
+    ForgetsRules,
 }

@@ -22,6 +22,9 @@ pub struct Stats {
     pub unpacked: u64,
     /// Uploads of several jobs that were too large.
     pub divided: u64,
+    /// Jobs with batch rules, and those of them that a rule stopped at last.
+    pub rules: u64,
+    pub stopped: u64,
 }
 
 impl std::ops::AddAssign for Stats {
@@ -42,5 +45,7 @@ impl std::ops::AddAssign for Stats {
         self.packed_jobs += other.packed_jobs;
         self.unpacked += other.unpacked;
         self.divided += other.divided;
+        self.rules += other.rules;
+        self.stopped += other.stopped;
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use marqueue::domain::batch::BatchProgress;
 use marqueue::domain::packing::ImportShape;
 use marqueue::domain::shared_import::{EventReach, MAX_PACKED_JOBS};
-use marqueue::domain::{BatchKey, BatchState, Counts, Event, IllegalTransitionError, JobState, job_state};
+use marqueue::domain::{BatchKey, BatchState, Counts, Event, IllegalTransitionError, JobState};
 
 use super::{Batch, Job, ModelStore, holds};
 
@@ -224,8 +224,9 @@ impl ModelStore {
                 batch.sharing = Sharing::ALONE;
             }
         });
+        self.apply_batch_rules(key, event, now)?;
         if let Some(job) = self.jobs.get_mut(&key.job) {
-            job.state = job_state(job.batches.iter().map(|batch| batch.progress.state));
+            job.state = job.derive_state();
         }
         Ok(())
     }
