@@ -28,7 +28,7 @@ pub use crate::domain::batch::{BatchProgress, QueryFailureKind, QueryFailures, U
 pub use crate::domain::instance::{InstanceState, Pause, PauseKind};
 pub use crate::domain::row_counts::RowCounts;
 pub use backup_verification::{BackupError, BackupInfo, verify_backup};
-pub use batch_changes::{BatchSplit, PackedRowMatch, QueryFailure, RecordedQueryFailure, ReportSizes};
+pub use batch_changes::{BatchSplit, ImportKey, PackedRowMatch, QueryFailure, RecordedQueryFailure, ReportSizes};
 pub use change_log::{ChangeSubscription, SequencedChange};
 pub use content::ContentReader;
 pub use engine::backup::BackupFile;

@@ -12,7 +12,7 @@ use crate::scheduler::outcome::{
 };
 use crate::scheduler::redaction::{reason_without_values, without_values};
 use crate::scheduler::worker_context::WorkerContext;
-use crate::store::{Batch, QueryFailure, SharingEnd, SharingLimit, StoreError};
+use crate::store::{Batch, ImportKey, QueryFailure, SharingEnd, SharingLimit, StoreError};
 
 /// Polls the import of a batch, and records the result.
 ///
@@ -104,7 +104,7 @@ impl PolledImport<'_> {
             {
                 return self.send_alone(reason.code, request_id, now).await;
             }
-            return ignore_given_up(context.store.record_event(key, event, request_id, now).await);
+            return self.record_event(event, request_id, now).await;
         }
         // Each poll returns the same unknown status. It is logged once.
         if let Event::UnknownStatus { reason, .. } = &event
@@ -113,16 +113,23 @@ impl PolledImport<'_> {
             tracing::warn!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id,
                 status = status_text, request_id, "Marketo returned an unknown import status; polling continues");
         }
-        if let Err(error) = context.store.record_event(key, event, request_id, now).await {
-            return ignore_given_up::<()>(Err(error));
-        }
+        self.record_event(event, request_id, now).await?;
         if let Some(event) = overdue_event(&status_text, previous, waited, &config) {
             tracing::error!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id,
                 status = status_text,
                 "import is overdue (max_import_time); the batch is held until it ends or is abandoned");
-            return ignore_given_up(context.store.record_event(key, event, None, now).await);
+            return self.record_event(event, None, now).await;
         }
         Ok(())
+    }
+
+    /// Records an event of the import, unless an operator gave the batch up during the poll.
+    async fn record_event(&self, event: Event, request_id: Option<String>, now: Timestamp) -> Result<(), StoreError> {
+        ignore_given_up(self.context.store.record_import_event(self.import_key(), event, request_id, now).await)
+    }
+
+    fn import_key(&self) -> ImportKey {
+        ImportKey { batch: self.key, marketo_batch_id: self.id.to_owned() }
     }
 
     /// Records that an import that several jobs share ended `Failed`: each of them is sent again alone. Which of them is
@@ -140,7 +147,7 @@ impl PolledImport<'_> {
             "a shared import failed; each of its jobs is sent again alone");
         let event = Event::Unpacked { reason: FailureReason { code, text } };
         let end = SharingEnd { event, limit: SharingLimit::Alone, request_id };
-        ignore_given_up(context.store.end_sharing(key, end, now).await)
+        ignore_given_up(context.store.end_sharing_of(self.import_key(), end, now).await)
     }
 
     /// Records a failed poll: the time of the next one, or that the import is lost.
@@ -159,12 +166,12 @@ impl PolledImport<'_> {
                     "import lost");
                 let event = Event::ImportLost { counts: batch.counts, reason };
                 context.import_watch.remove(key);
-                ignore_given_up(context.store.record_event(key, event, request_id, now).await)?;
+                self.record_event(event, request_id, now).await?;
             }
             PollRetry::RetryAt(not_before) => {
                 let (logged_reason, logged_id) = (reason.clone(), request_id.clone());
                 let failure = QueryFailure { reason, kind: query_failure_kind(Some(action)), not_before, request_id };
-                let recorded = context.store.record_query_failure(key, failure, now).await;
+                let recorded = context.store.record_query_failure(self.import_key(), failure, now).await;
                 let is_news = recorded.as_ref().is_ok_and(|recorded| recorded.is_news);
                 ignore_given_up(recorded)?;
                 if is_news {
@@ -183,8 +190,8 @@ fn is_sent_alone(status: Option<RemoteStatus>, batch: &Batch) -> bool {
     status == Some(RemoteStatus::Failed) && batch.shared_with > 0
 }
 
-/// Ignores the result of a write about a batch that an operator gave up during the poll: there is nothing left to
-/// record. No new upload of the batch can have begun, because a batch has at most one worker.
+/// Ignores the result of a write about an import that an operator gave up during the poll: there is nothing left to
+/// record. The batch may have another import by now, in which another job took it along.
 fn ignore_given_up<T>(recorded: Result<T, StoreError>) -> Result<(), StoreError> {
     match recorded {
         Ok(_) | Err(StoreError::Illegal(_) | StoreError::NoBatch(_)) => Ok(()),

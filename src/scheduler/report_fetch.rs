@@ -8,7 +8,7 @@ use crate::scheduler::api_call::{Admission, Denial, ErrorScope, TokenUse};
 use crate::scheduler::chunked_report::ChunkedReport;
 use crate::scheduler::outcome::{FailedQuery, PollRetry, is_worth_retrying, query_failure_kind};
 use crate::scheduler::worker_context::WorkerContext;
-use crate::store::{Batch, Job, QueryFailure, RecordedQueryFailure, StoreError};
+use crate::store::{Batch, ImportKey, Job, QueryFailure, RecordedQueryFailure, StoreError};
 
 /// The bytes that a report may have beyond the rows that were sent: a reason for each row, and a header.
 const REASON_BYTES: u64 = 1_000;
@@ -179,6 +179,7 @@ impl ReportFetch<'_> {
         request_id: Option<String>,
     ) -> Result<FetchedReport, StoreError> {
         let ReportFetch { context, key, batch, kind, .. } = *self;
+        let import = ImportKey { batch: key, marketo_batch_id: batch.marketo_batch_id.clone().unwrap_or_default() };
         let clock = context.observe().await?;
         let now = clock.now();
         // No report is given up by age while the clock may be wrong.
@@ -196,14 +197,14 @@ impl ReportFetch<'_> {
                 let text = format!("complete without the {} file. {reason}", kind.as_str());
                 let reason = reason.with_text(text);
                 let failure = QueryFailure { reason, kind: query_failure_kind(action), not_before: now, request_id };
-                context.store.record_query_failure(key, failure, now).await?;
+                context.store.record_query_failure(import, failure, now).await?;
                 Ok(FetchedReport::None)
             }
             PollRetry::RetryAt(not_before) => {
                 let (logged_reason, logged_id) = (reason.clone(), request_id.clone());
                 let failure = QueryFailure { reason, kind: query_failure_kind(action), not_before, request_id };
                 let RecordedQueryFailure { is_news, .. } =
-                    context.store.record_query_failure(key, failure, now).await?;
+                    context.store.record_query_failure(import, failure, now).await?;
                 if is_news {
                     tracing::warn!(instance = %context.name, job = %key.job, part = key.part, file = kind.as_str(),
                         reason = %logged_reason, request_id = logged_id, %not_before, "fetching a report failed; it is retried");

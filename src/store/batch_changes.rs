@@ -3,8 +3,17 @@
 use jiff::Timestamp;
 
 use crate::domain::batch::{QueryFailureKind, QueryFailures};
-use crate::domain::{FailureReason, ReportKind};
+use crate::domain::{BatchKey, FailureReason, ReportKind};
 use crate::store::new_job::PartRange;
+
+/// An import of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportKey {
+    /// The batch.
+    pub batch: BatchKey,
+    /// Marketo's id of the import.
+    pub marketo_batch_id: String,
+}
 
 /// A query about an import (its status, its reports) that failed.
 #[derive(Clone, Debug)]

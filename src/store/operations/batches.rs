@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::domain::{BatchKey, BatchState, Event, JobId};
-use crate::store::batch_changes::{BatchSplit, QueryFailure, RecordedQueryFailure, ReportSizes};
+use crate::store::batch_changes::{BatchSplit, ImportKey, QueryFailure, RecordedQueryFailure, ReportSizes};
 use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
 use crate::store::handle::Store;
@@ -27,6 +27,27 @@ impl Store {
         self.write("record_event", move |tx| Box::pin(tx.record_event(key, event, request_id, now))).await
     }
 
+    /// Records an event of an import, as [`Store::record_event`] does, if it is still that of its batch.
+    ///
+    /// # Errors
+    /// [`StoreError::NoBatch`] if the batch no longer has the import: it was abandoned, and may have been sent again
+    /// since. [`StoreError::Illegal`] as of [`Store::record_event`]. Nothing is changed then.
+    pub async fn record_import_event(
+        &self,
+        import: ImportKey,
+        event: Event,
+        request_id: Option<String>,
+        now: Timestamp,
+    ) -> Result<BatchState, StoreError> {
+        let write = self.write("record_import_event", move |tx| {
+            Box::pin(async move {
+                tx.check_import(&import).await?;
+                tx.record_event(import.batch, event, request_id, now).await
+            })
+        });
+        write.await
+    }
+
     /// Records that the upload of a pending batch begins, with the rows of pending jobs that go with it: those of the
     /// same shape, by priority and age. Returns the rows of all of them, this batch first; none where it goes alone.
     ///
@@ -42,6 +63,21 @@ impl Store {
     /// [`StoreError::Illegal`] where the state machine does not have the event; nothing is changed then.
     pub async fn end_sharing(&self, key: BatchKey, end: SharingEnd, now: Timestamp) -> Result<(), StoreError> {
         self.write("end_sharing", move |tx| Box::pin(tx.end_sharing(key, end, now))).await
+    }
+
+    /// Records that an import is sent again in other imports, as [`Store::end_sharing`] does, if it is still that of
+    /// its batch.
+    ///
+    /// # Errors
+    /// As of [`Store::record_import_event`].
+    pub async fn end_sharing_of(&self, import: ImportKey, end: SharingEnd, now: Timestamp) -> Result<(), StoreError> {
+        let write = self.write("end_sharing_of", move |tx| {
+            Box::pin(async move {
+                tx.check_import(&import).await?;
+                tx.end_sharing(import.batch, end, now).await
+            })
+        });
+        write.await
     }
 
     /// Returns Marketo's counts of the import that a batch shares, and the rows that were sent; none where the batch
@@ -72,14 +108,20 @@ impl Store {
     /// A reason that the last history entry has already gets no new entry.
     ///
     /// # Errors
-    /// [`StoreError::NoBatch`] where the batch has no import that could be queried.
+    /// [`StoreError::NoBatch`] where the batch no longer has this import, or it has ended.
     pub async fn record_query_failure(
         &self,
-        key: BatchKey,
+        import: ImportKey,
         failure: QueryFailure,
         now: Timestamp,
     ) -> Result<RecordedQueryFailure, StoreError> {
-        self.write("record_query_failure", move |tx| Box::pin(tx.record_query_failure(key, failure, now))).await
+        let write = self.write("record_query_failure", move |tx| {
+            Box::pin(async move {
+                tx.check_import(&import).await?;
+                tx.record_query_failure(import.batch, failure, now).await
+            })
+        });
+        write.await
     }
 
     /// Splits a batch that Marketo found too large (413): it keeps the first half, and the second becomes a new batch

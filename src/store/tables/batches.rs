@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::domain::batch::BatchProgress;
 use crate::domain::{BatchKey, BatchState, Event};
-use crate::store::batch_changes::{BatchSplit, ReportSizes};
+use crate::store::batch_changes::{BatchSplit, ImportKey, ReportSizes};
 use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
 use crate::store::tables::batch_columns::{progress_columns, progress_values};
@@ -19,6 +19,22 @@ impl ReadTx<'_> {
             .fetch_optional(&mut *self.conn)
             .await?
             .ok_or(StoreError::NoBatch(key))
+    }
+
+    /// Checks that a batch has this import.
+    ///
+    /// # Errors
+    /// [`StoreError::NoBatch`] if it has none, or another one.
+    pub(crate) async fn check_import(&mut self, import: &ImportKey) -> Result<(), StoreError> {
+        let ImportKey { batch: key, marketo_batch_id } = import;
+        let has_import: Option<bool> =
+            sqlx::query_scalar("SELECT marketo_batch_id IS ? FROM batch WHERE job_id = ? AND part = ?")
+                .bind(marketo_batch_id)
+                .bind(key.job.0)
+                .bind(key.part)
+                .fetch_optional(&mut *self.conn)
+                .await?;
+        if has_import == Some(true) { Ok(()) } else { Err(StoreError::NoBatch(*key)) }
     }
 
     /// Returns how many rows of a batch are sent.

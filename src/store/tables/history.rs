@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::domain::batch::QueryFailureKind;
     use crate::domain::{Event, RemoteStatus};
-    use crate::store::batch_changes::QueryFailure;
+    use crate::store::batch_changes::{ImportKey, QueryFailure};
     use crate::store::test_util::{add, leads, store};
 
     #[tokio::test]
@@ -161,7 +161,8 @@ mod tests {
                 not_before: from_ms(at),
                 request_id: None,
             };
-            store.record_query_failure(key, failure, from_ms(at)).await.unwrap().is_news
+            let import = ImportKey { batch: key, marketo_batch_id: "9".into() };
+            store.record_query_failure(import, failure, from_ms(at)).await.unwrap().is_news
         };
         for (reason, news) in [("502", true), ("502", false), ("502", false), ("timeout", true), ("502", true)] {
             assert_eq!(failed(reason, 10).await, news, "{reason}");

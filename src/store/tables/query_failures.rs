@@ -53,6 +53,7 @@ mod tests {
     use crate::clock::from_ms;
     use crate::domain::batch::{QueryFailureKind, QueryFailures};
     use crate::domain::{Counts, Event, RemoteStatus};
+    use crate::store::batch_changes::ImportKey;
     use crate::store::test_util::{accepted, add, ended, leads, store};
 
     #[tokio::test]
@@ -61,6 +62,7 @@ mod tests {
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
         store.record_event(key, accepted("9"), None, from_ms(2)).await.unwrap();
+        let import = || ImportKey { batch: key, marketo_batch_id: "9".into() };
         let failure = |reason: &str, kind, not_before| QueryFailure {
             reason: reason.into(),
             kind,
@@ -69,7 +71,7 @@ mod tests {
         };
         let (rejected, unanswered) = (QueryFailureKind::Rejected, QueryFailureKind::Unanswered);
         for (kind, all, refusals) in [(unanswered, 1, 0), (rejected, 2, 1), (unanswered, 3, 1)] {
-            let failures = store.record_query_failure(key, failure("w", kind, 50), from_ms(3)).await.unwrap();
+            let failures = store.record_query_failure(import(), failure("w", kind, 50), from_ms(3)).await.unwrap();
             assert_eq!(failures.failures, QueryFailures { all, refusals });
         }
         let (_, batch) = store.batch(key).await.unwrap();
@@ -77,11 +79,11 @@ mod tests {
         assert_eq!((batch.state, batch.not_before, batch.attempts), (BatchState::Queued, Some(from_ms(50)), 1));
         let polled = Event::Polled { status: RemoteStatus::Queued, counts: Counts::default(), waited: Duration::ZERO };
         store.record_event(key, polled, None, from_ms(60)).await.unwrap();
-        let recorded = store.record_query_failure(key, failure("502", unanswered, 70), from_ms(61)).await.unwrap();
+        let recorded = store.record_query_failure(import(), failure("502", unanswered, 70), from_ms(61)).await.unwrap();
         assert_eq!(recorded.failures.all, 1);
         // The time of the last status query is not changed by a query of the reports.
         store.record_event(key, ended(1, 1), None, from_ms(80)).await.unwrap();
-        store.record_query_failure(key, failure("404", rejected, 95), from_ms(90)).await.unwrap();
+        store.record_query_failure(import(), failure("404", rejected, 95), from_ms(90)).await.unwrap();
         assert_eq!(store.batch(key).await.unwrap().1.polled_at, Some(from_ms(80)));
     }
 }

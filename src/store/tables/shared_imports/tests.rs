@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::clock::from_ms;
 use crate::domain::{DeferReason, FailureScope, RemoteStatus, ReportKind};
-use crate::store::batch_changes::ReportSizes;
+use crate::store::batch_changes::{ImportKey, ReportSizes};
 use crate::store::handle::Store;
 use crate::store::models::Batch;
 use crate::store::new_job::NewJob;
@@ -298,4 +298,32 @@ async fn a_requeued_import_keeps_no_trace_of_the_others() {
     assert_eq!(begin(&store, keys[0]).await, [], "the other one has left");
     assert_eq!(batch(&store, keys[0]).await.shared_with, 0);
     assert_eq!(in_flight(&store).await, (vec![keys[0]], 1));
+}
+
+#[tokio::test]
+async fn a_late_answer_about_an_abandoned_import_ends_no_other() {
+    let store = store().await;
+    let first = add(&store, 1).await[0];
+    begin(&store, first).await;
+    record(&store, first, accepted("1")).await;
+    record(&store, first, Event::Overdue { reason: "3 days".into() }).await;
+    // A poll of import 1 is under way meanwhile.
+    store.abandon(first.job, from_ms(3_000)).await.unwrap();
+    store.retry(first.job, from_ms(3_000)).await.unwrap();
+    let second = add(&store, 1).await[0];
+    assert_eq!(begin(&store, second).await, [second, first]);
+    record(&store, second, accepted("2")).await;
+
+    let late = || ImportKey { batch: first, marketo_batch_id: "1".into() };
+    let recorded = store.record_import_event(late(), ended(1, 0), None, from_ms(4_000)).await;
+    assert!(matches!(recorded, Err(StoreError::NoBatch(_))), "{recorded:?}");
+    let end =
+        SharingEnd { event: Event::Unpacked { reason: "failed".into() }, limit: SharingLimit::Alone, request_id: None };
+    let recorded = store.end_sharing_of(late(), end, from_ms(4_000)).await;
+    assert!(matches!(recorded, Err(StoreError::NoBatch(_))), "{recorded:?}");
+    assert_eq!(states(&store, &[first, second]).await, [BatchState::Queued; 2]);
+    assert!(store.job(first.job).await.unwrap().packing.is_some(), "nothing is changed");
+    let import = ImportKey { batch: first, marketo_batch_id: "2".into() };
+    store.record_import_event(import, ended(2, 0), None, from_ms(5_000)).await.unwrap();
+    assert_eq!(states(&store, &[first, second]).await, [BatchState::Collecting; 2]);
 }
