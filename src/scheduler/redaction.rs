@@ -1,8 +1,8 @@
 //! Redaction: removes values of rows from Marketo's messages before they reach history, log or API responses.
 
 use crate::delimited;
-use crate::domain::FailureReason;
-use crate::marketo::UploadError;
+use crate::domain::{ErrorCode, FailureReason};
+use crate::marketo::{ErrorAction, UploadError};
 use crate::scheduler::upload_content::stored_header;
 use crate::scheduler::worker_context::WorkerContext;
 use crate::store::{Job, StoreError};
@@ -39,6 +39,33 @@ pub(super) async fn upload_error_without_values(context: &WorkerContext, job: &J
     }
 }
 
+/// Returns the error of a failed upload of `jobs` jobs without a message of Marketo's that may be about the rows of one
+/// of them: each of the jobs is told the error. Messages about the queue, the limits and the service stay, and so do
+/// texts that are not Marketo's.
+pub(super) fn shared_upload_error(error: UploadError, jobs: usize) -> UploadError {
+    match error {
+        UploadError::Refused { action: action @ (ErrorAction::Again | ErrorAction::Reject), reason, request_id } => {
+            UploadError::Refused { action, reason: without_message(reason, "refused", jobs), request_id }
+        }
+        UploadError::AnswerLost { reason: reason @ FailureReason { code: Some(_), .. }, request_id } => {
+            UploadError::AnswerLost { reason: without_message(reason, "did not confirm", jobs), request_id }
+        }
+        other => other,
+    }
+}
+
+/// Replaces Marketo's message about an upload of `jobs` jobs.
+fn without_message(reason: FailureReason, did: &str, jobs: usize) -> FailureReason {
+    let code = match reason.code {
+        // The answer has no message of Marketo's.
+        Some(ErrorCode::Http(_)) => return reason,
+        Some(code) => format!(" (error {code})"),
+        None => String::new(),
+    };
+    let why = "its message is left out, because it may be about a row of any of them";
+    reason.with_text(format!("Marketo {did} an import of {jobs} jobs{code}; {why}"))
+}
+
 /// Redacts the text of a reason; see [`without_values`].
 pub(super) async fn reason_without_values(
     context: &WorkerContext,
@@ -51,4 +78,34 @@ pub(super) async fn reason_without_values(
 
 async fn columns(context: &WorkerContext, job: &Job) -> Result<Vec<String>, StoreError> {
     Ok(delimited::columns(&stored_header(&context.store, job).await?, job.format))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_of_a_shared_import_quotes_no_row() {
+        let reason = |code| FailureReason { code, text: "line 7: b@example.com is odd".into() };
+        let refused = |action, code| UploadError::Refused { action, reason: reason(code), request_id: None };
+        let lost = |code| UploadError::AnswerLost { reason: reason(code), request_id: None };
+        let marketo = |code| Some(ErrorCode::Marketo(code));
+        for (error, told) in [
+            (refused(ErrorAction::Reject, marketo(1006)), "Marketo refused an import of 3 jobs (error 1006);"),
+            (refused(ErrorAction::Again, None), "Marketo refused an import of 3 jobs; its message is left out"),
+            (lost(marketo(713)), "Marketo did not confirm an import of 3 jobs (error 713);"),
+        ] {
+            let text = shared_upload_error(error, 3).to_string();
+            assert!(text.starts_with(told) && !text.contains("b@example.com"), "{text}");
+        }
+        let http = || Some(ErrorCode::Http(502));
+        for error in [
+            refused(ErrorAction::QueueFull, marketo(1016)),
+            refused(ErrorAction::Again, http()),
+            lost(http()),
+            lost(None),
+        ] {
+            assert!(shared_upload_error(error, 3).to_string().starts_with("line 7"), "it is about no row");
+        }
+    }
 }

@@ -167,7 +167,12 @@ impl ReportFetch<'_> {
     /// Handles a missing report. Where Marketo counted rows for it, it may be late and is fetched again.
     async fn record_missing(&self) -> Result<FetchedReport, StoreError> {
         let Some(count) = self.count.filter(|&count| count > 0) else { return Ok(FetchedReport::None) };
-        let reason = format!("Marketo counts {count} rows for the {} file and has no such file", self.kind.as_str());
+        let kind = self.kind.as_str();
+        let reason = match self.destination {
+            Destination::Store => format!("Marketo counts {count} rows for the {kind} file and has no such file"),
+            // They are rows of other jobs too.
+            Destination::Memory => format!("Marketo counts rows for the {kind} file and has no such file"),
+        };
         self.record_failure(None, reason.into(), None).await
     }
 

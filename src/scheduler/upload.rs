@@ -12,7 +12,7 @@ use crate::marketo::{AccessToken, CreatedImport, ErrorAction, UploadError, Uploa
 use crate::scheduler::api_call::{Admission, CallGuard, Denial, TokenUse};
 use crate::scheduler::outcome::{FailedSharedUpload, FailedUpload, service_backoff_until};
 use crate::scheduler::plan::{SchedulingRules, max_packed_jobs, may_still_upload};
-use crate::scheduler::redaction::upload_error_without_values;
+use crate::scheduler::redaction::{shared_upload_error, upload_error_without_values};
 use crate::scheduler::split::{OversizedBatch, TooLarge, split_upload};
 use crate::scheduler::upload_content::upload_content;
 use crate::scheduler::worker_context::WorkerContext;
@@ -117,7 +117,8 @@ async fn send(context: &WorkerContext, upload: &BegunUpload, token: &AccessToken
     let content = content.stream;
     match context.client().create(token, request, content, context.stop.cancelled()).await {
         Ok(created) => SendOutcome::Accepted(created),
-        Err(error) => SendOutcome::Failed(upload_error_without_values(context, job, error).await),
+        Err(error) if packed.is_empty() => SendOutcome::Failed(upload_error_without_values(context, job, error).await),
+        Err(error) => SendOutcome::Failed(shared_upload_error(error, packed.len())),
     }
 }
 

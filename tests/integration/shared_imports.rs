@@ -163,11 +163,14 @@ async fn jobs_of_an_import_that_failed_are_each_sent_alone() {
 #[tokio::test]
 async fn jobs_of_a_rejected_upload_are_each_sent_alone() {
     let mut env = paused(quick(), "").await;
-    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(1006, "Field 'note' not found")));
-    let jobs = add_all(&env, &[file(&["a@b.c,x"]), file(&["b@b.c,x"])]).await;
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(1006, "Value 'secret' not found")));
+    let jobs = add_all(&env, &[file(&["a@b.c,x"]), file(&["b@b.c,secret"])]).await;
     resume(&env).await;
     for job in all_ended(&mut env, &jobs).await {
         assert_eq!((job.state, job.batches[0].shared_with), (JobState::Complete, 0), "{job:?}");
+        let (_, history) = env.json("GET", &format!("/v1/jobs/{}/history", job.id)).await;
+        let text = history.to_string();
+        assert!(text.contains("error 1006") && !text.contains("secret"), "a value of another job: {text}");
     }
     assert_eq!(accepted_rows(&env), [1, 1]);
 }
@@ -218,6 +221,8 @@ async fn a_report_that_is_missing_leaves_every_row_unknown() {
     let jobs = add_all(&env, &[file(&["a@b.c,!fail:Bad"]), file(&["b@b.c,x"])]).await;
     resume(&env).await;
     for (job, email) in all_ended(&mut env, &jobs).await.iter().zip(["a@b.c", "b@b.c"]) {
+        let (_, history) = env.json("GET", &format!("/v1/jobs/{}/history", job.id)).await;
+        assert!(!history.to_string().contains("counts 1 rows"), "a count of all jobs: {history}");
         assert_eq!((job.state, counts(job), job.rows.unaccounted), (JobState::Complete, [None; 3], None), "{job:?}");
         assert_eq!(env.request("GET", &format!("/v1/jobs/{}/failures", job.id), "").await.0, 404);
         let results = env.get(&format!("/v1/jobs/{}/results", job.id)).await;
