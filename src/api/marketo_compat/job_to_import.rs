@@ -73,8 +73,8 @@ fn message(job: &Job) -> String {
         JobState::Failed => job.error.clone().unwrap_or_else(|| "Import failed".into()),
         JobState::Cancelled => "Import cancelled before it was done".into(),
         JobState::Complete => match job.batches.as_slice() {
-            // Marketo's own message, where the job is one import.
-            [only] if only.message.is_some() => only.message.clone().unwrap_or_default(),
+            // Marketo's own message, where the job is one import and has it for itself.
+            [only] if only.shared_with == 0 && only.message.is_some() => only.message.clone().unwrap_or_default(),
             _ if job.has_failed_rows() => format!("Import completed with errors, {}", counts(job)),
             _ if !job.rows.is_accounted_for() => format!("Import completed, {}", counts(job)),
             _ => format!("Import succeeded, {}", counts(job)),
@@ -208,6 +208,12 @@ mod tests {
         let mut one = leads(JobState::Complete, &[BatchState::Complete]);
         one.batches[0].message = Some("Marketo's own message".into());
         assert_eq!(status(&one).message.as_deref(), Some("Marketo's own message"));
+        one.batches[0].shared_with = 2;
+        assert_eq!(
+            status(&one).message,
+            status(&leads(JobState::Complete, &[BatchState::Complete])).message,
+            "by its counts"
+        );
     }
 
     #[test]
