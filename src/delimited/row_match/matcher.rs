@@ -188,17 +188,15 @@ impl SentMatcher {
         }
         let mut found = RowMatch { rows: Vec::with_capacity(wanted.rows.len()), ..RowMatch::default() };
         for &group in &wanted.rows {
-            let candidates = group.map_or(Candidates::None, |group| wanted.sent[group as usize]);
-            let fit = match (candidates, group) {
-                (Candidates::Equal { .. }, Some(group)) => {
-                    let at = next[group as usize];
-                    next[group as usize] += 1;
-                    fits.get(at).filter(|fit| fit.group == group)
-                }
-                _ => None,
-            };
-            found.unplaced += u64::from(fit.is_none() && !matches!(candidates, Candidates::Ambiguous));
-            found.rows.push(fit.map(|fit| fit.sent));
+            let fit = group.and_then(|group| {
+                let at = next[group as usize];
+                next[group as usize] += 1;
+                fits.get(at).filter(|fit| fit.group == group)
+            });
+            // Of ambiguous rows, too, the report has at most as many as were sent.
+            found.unplaced += u64::from(fit.is_none());
+            let is_equal = |fit: &&Fit| matches!(wanted.sent[fit.group as usize], Candidates::Equal { .. });
+            found.rows.push(fit.filter(is_equal).map(|fit| fit.sent));
         }
         let is_ambiguous = |fit: &&Fit| matches!(wanted.sent[fit.group as usize], Candidates::Ambiguous);
         found.ambiguous = fits.iter().filter(is_ambiguous).map(|fit| fit.sent.row).collect();

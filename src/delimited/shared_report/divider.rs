@@ -79,6 +79,7 @@ impl ReportDivider {
         let evidence = Evidence {
             failures: if is_accounted_for && failures.is_whole(counts.failed) { Trust::Whole } else { Trust::Partial },
             warnings: if warnings.is_whole(counts.warned) { Trust::Whole } else { Trust::Partial },
+            may_lack_warnings: warnings.may_lack_rows(counts.warned),
         };
         let shares = failures.jobs.into_iter().zip(warnings.jobs);
         jobs.iter()
@@ -98,6 +99,8 @@ impl ReportDivider {
 struct Evidence {
     failures: Trust,
     warnings: Trust,
+    /// Any row that stands in no report may have a warning.
+    may_lack_warnings: bool,
 }
 
 /// Whether a report has all rows that it should.
@@ -125,7 +128,10 @@ impl Evidence {
             failed: failed.filter(|_| processed.is_some()),
             warned: is_counted.then(|| found(&warnings)),
         };
-        let unknown = unknown_rows(&failures, &warnings);
+        // A row of the warning file that is not found may be any row: a packed file has no blank lines, so its rows are
+        // numbered one after the other.
+        let may_be_warned: Vec<u32> = if self.may_lack_warnings { (0..rows as u32).collect() } else { Vec::new() };
+        let unknown = unknown_rows(&failures, &warnings, may_be_warned);
         let unknown = match counts.failed {
             Some(_) if unknown.is_empty() => UnknownRows::None,
             _ => UnknownRows::Rows(unknown),
@@ -146,10 +152,12 @@ impl JobReports {
     }
 }
 
-/// Returns the rows that may be in a report, and to which no row of a report is matched.
-fn unknown_rows(failures: &JobReport, warnings: &JobReport) -> Vec<u32> {
+/// Returns the rows that may be in a report, and to which no row of a report is matched. `others` are rows that may be
+/// in a report as well.
+fn unknown_rows(failures: &JobReport, warnings: &JobReport, others: Vec<u32>) -> Vec<u32> {
     let (failures, warnings) = (&failures.found, &warnings.found);
-    let mut unknown: Vec<u32> = failures.ambiguous.iter().chain(&warnings.ambiguous).copied().collect();
+    let mut unknown = others;
+    unknown.extend(failures.ambiguous.iter().chain(&warnings.ambiguous));
     unknown.sort_unstable();
     unknown.dedup();
     let (failed, warned) = (failures.sent_rows(), warnings.sent_rows());

@@ -274,8 +274,13 @@ proptest! {
                 prop_assert_eq!((told.counts, &told.unknown), (Counts::default(), &UnknownRows::AllOthers));
                 continue;
             }
+            let lacks_warnings = !matches!(warnings_fault, Fault::Nothing | Fault::CountMissing);
+            let is_doubtful = |row: &u32| {
+                let at = range.start + *row as usize;
+                lacks_warnings || may_have_failed[at] || may_be_warned[at]
+            };
             let unknown: Vec<u32> = (0..rows.len() as u32)
-                .filter(|&row| may_have_failed[range.start + row as usize] || may_be_warned[range.start + row as usize])
+                .filter(is_doubtful)
                 .filter(|row| !failed.contains(row) && !warned.contains(row))
                 .collect();
             let told_unknown = match &told.unknown {

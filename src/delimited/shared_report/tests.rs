@@ -192,6 +192,21 @@ fn a_missing_column_leaves_rows_that_differ_in_it_unknown() {
 }
 
 #[test]
+fn more_ambiguous_rows_than_were_sent_leave_all_rows_unknown() {
+    let failures = "b,Import Failure Reason\nx,no\nx,no\nx,no\n";
+    let import = Import {
+        jobs: &["1,x\n", "2,x\n", "3,y\n"],
+        failures: Some(failures),
+        warnings: None,
+        counts: counts(0, 3, 0),
+    };
+    // The row of the third job failed, and the report has another one in its place.
+    for told in import.told() {
+        assert_eq!(told, (Counts::default(), UnknownRows::AllOthers));
+    }
+}
+
+#[test]
 fn jobs_get_their_rows_and_no_count_of_an_incomplete_division() {
     let row = format!("{FAILURES}1,x,no\n");
     let unplaced = format!("{row}9,x,no\n");
@@ -225,15 +240,24 @@ fn jobs_get_their_rows_and_no_count_of_an_incomplete_division() {
 }
 
 #[test]
-fn warnings_that_are_not_whole_leave_only_warned_unknown() {
+fn a_warning_that_is_not_found_may_be_that_of_any_other_row() {
     let one = format!("{WARNINGS}1,x,odd\n");
     let unplaced = format!("{WARNINGS}1,x,odd\n9,x,odd\n");
-    for (warnings, warned) in [(None, None), (None, Some(1)), (Some(&one), Some(2)), (Some(&unplaced), Some(2))] {
+    let imported = Counts { processed: Some(1), failed: Some(0), warned: None };
+    let (known, unknown) = ((imported, UnknownRows::None), (imported, UnknownRows::Rows(vec![0])));
+    for (warnings, warned, told) in [
+        // As of a job that goes alone, nothing shows that there are warnings.
+        (None, None, [&known, &known]),
+        (Some(&one), None, [&known, &known]),
+        (None, Some(1), [&unknown, &unknown]),
+        (Some(&one), Some(2), [&known, &unknown]),
+        (Some(&unplaced), Some(2), [&known, &unknown]),
+        (Some(&unplaced), None, [&known, &unknown]),
+    ] {
         let counts = Counts { warned, ..counts(2, 0, 0) };
         let warnings = warnings.map(|report| &**report);
         let import = Import { jobs: &["1,x\n", "2,x\n"], failures: None, warnings, counts };
-        let imported = Counts { processed: Some(1), failed: Some(0), warned: None };
-        assert_eq!(import.told(), [(imported, UnknownRows::None), (imported, UnknownRows::None)]);
+        assert_eq!(import.told().iter().collect::<Vec<_>>(), told, "{import:?}");
         let shown = import.divided()[0].warnings.found.rows.len();
         assert_eq!(shown, usize::from(warnings.is_some()));
     }
