@@ -6,17 +6,19 @@
 use bytes::Bytes;
 
 use crate::byte_order_mark::without_mark;
+use crate::clock::after;
 use crate::delimited;
 use crate::delimited::{JobReport, JobReports, RawReports, ReportDivider, UnknownRows};
+use crate::domain::batch::QueryFailureKind;
 use crate::domain::{BatchKey, Counts, ReportKind};
-use crate::scheduler::outcome::may_have_report;
+use crate::scheduler::outcome::{instance_backoff, may_have_report};
 use crate::scheduler::report_fetch::{Destination, FetchedReport, ReportFetch, max_report_bytes};
 use crate::scheduler::row_matching::on_blocking_thread;
 use crate::scheduler::upload_content::{added_line_end, line_end, stored_header};
 use crate::scheduler::worker_context::WorkerContext;
 use crate::store::{
-    Batch, DividedFile, DividedReports, Job, PackedRowMatch, PackedRows, ReportSizes, SharedImport, StoreError,
-    StoredFile,
+    Batch, DividedFile, DividedReports, ImportKey, Job, PackedRowMatch, PackedRows, QueryFailure, ReportSizes,
+    SharedImport, StoreError, StoredFile,
 };
 
 /// The largest report that is held in memory, in bytes. The rows of an upload are at most 10 MB, and reasons are short.
@@ -61,26 +63,57 @@ pub(super) async fn fetch_shared_reports(context: &WorkerContext, import: EndedI
         }
     }
     let [failures, warnings] = contents;
-    let divided = if is_whole { divide(context, import, RawReports { failures, warnings }).await } else { None };
+    let divided = if is_whole { divide(context, import, RawReports { failures, warnings }).await? } else { None };
     let unknown = divided.is_none();
     let divided = divided.unwrap_or_else(|| shared.packed.iter().map(|_| unknown_reports()).collect());
     let stored = shared.packed.iter().zip(divided).map(|(packed, reports)| to_stored(*packed, reports));
     let stored = stored.collect::<std::io::Result<_>>().map_err(|error| StoreError::Refused(error.to_string()))?;
-    context.store.complete_shared_import(key, stored, context.clock.now()).await?;
+    match context.store.complete_shared_import(key, stored, context.clock.now()).await {
+        Err(StoreError::Full) => return record_no_room(context, import).await,
+        completed => completed?,
+    }
     tracing::info!(instance = %context.name, job = %key.job, part = key.part, jobs = shared.packed.len(), unknown,
         "shared import complete");
     Ok(())
 }
 
-/// Divides the reports; none where a file that was sent can no longer be read.
-async fn divide(context: &WorkerContext, import: EndedImport<'_>, reports: RawReports) -> Option<Vec<JobReports>> {
+/// Records when the reports are fetched again that were not stored, because the disk has no room for them. Nothing of
+/// them is stored, so there is room for the next chunk, and without the delay each second would cost two calls.
+async fn record_no_room(context: &WorkerContext, import: EndedImport<'_>) -> Result<(), StoreError> {
+    let EndedImport { key, batch, .. } = import;
+    let now = context.observe().await?.now();
+    let backoff = instance_backoff(&context.config(), batch.query_failures.all.saturating_add(1));
+    let failure = QueryFailure {
+        reason: "the disk has no room for the reports; they are fetched again".into(),
+        kind: QueryFailureKind::Unanswered,
+        not_before: after(now, backoff),
+        request_id: None,
+    };
+    let import = ImportKey { batch: key, marketo_batch_id: batch.marketo_batch_id.clone().unwrap_or_default() };
+    let recorded = context.store.record_query_failure(import, failure, now).await?;
+    if recorded.is_news {
+        tracing::error!(instance = %context.name, job = %key.job, part = key.part,
+            "the disk has no room for the reports of a shared import; they are fetched again");
+    }
+    Ok(())
+}
+
+/// Divides the reports; none where a file that was sent is no longer there.
+///
+/// # Errors
+/// An error of reading the database that says nothing about the file.
+async fn divide(
+    context: &WorkerContext,
+    import: EndedImport<'_>,
+    reports: RawReports,
+) -> Result<Option<Vec<JobReports>>, StoreError> {
     let EndedImport { key, job, shared, .. } = import;
-    let divided = async {
+    let division = async {
         let header = stored_header(&context.store, job).await?;
         let header = Bytes::copy_from_slice(without_mark(&header));
         let columns = delimited::columns(&header, job.format);
         let (format, counts) = (job.format, shared.counts);
-        let mut divider = on_blocking_thread(move || ReportDivider::new(columns, format, counts, reports)).await?;
+        let mut divider = divided(move || ReportDivider::new(columns, format, counts, reports)).await?;
         let line_end = line_end(&header);
         for &packed in &shared.packed {
             if divider.needs_sent_rows() {
@@ -91,16 +124,29 @@ async fn divide(context: &WorkerContext, import: EndedImport<'_>, reports: RawRe
             }
             divider.end_job(packed.rows);
         }
-        on_blocking_thread(move || divider.finish()).await
+        divided(move || divider.finish()).await
     };
-    match divided.await {
-        Ok(divided) => Some(divided),
+    match division.await {
+        Ok(divided) => Ok(Some(divided)),
+        Err(error) if !is_lost(&error) => Err(error),
         Err(error) => {
             tracing::warn!(instance = %context.name, job = %key.job, part = key.part, %error,
                 "the reports of a shared import could not be divided");
-            None
+            Ok(None)
         }
     }
+}
+
+/// Returns whether a file that was sent will never be read again. After any other error the reports are fetched and
+/// divided again: the outcome of a whole import must not be unknown because of one read that failed.
+fn is_lost(error: &StoreError) -> bool {
+    matches!(error, StoreError::Erased { .. } | StoreError::Damaged(_) | StoreError::Refused(_))
+}
+
+/// Runs a step of the division. One that panics does so each time, and loses what it holds.
+async fn divided<T: Send + 'static>(step: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    let lost = |_| StoreError::Refused("the division of the reports has ended early".to_owned());
+    on_blocking_thread(step).await.map_err(lost)
 }
 
 /// Reads the rows of one job into the divider.
@@ -112,7 +158,7 @@ async fn push_rows(
     let (from, to) = packed.bytes;
     let mut content = context.store.content(StoredFile::submitted(packed.key.job), from..to);
     while let Some(chunk) = content.next().await? {
-        divider = on_blocking_thread(move || {
+        divider = divided(move || {
             divider.push(&chunk);
             divider
         })
@@ -160,4 +206,19 @@ fn to_stored(packed: PackedRows, reports: JobReports) -> std::io::Result<Divided
         }
     }
     Ok(stored)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn read_that_failed_leaves_no_outcome_unknown() {
+        for lost in [StoreError::Damaged("chunk".into()), StoreError::Refused("no longer stored".into())] {
+            assert!(is_lost(&lost), "{lost}");
+        }
+        for error in [StoreError::Disk("I/O error".into()), StoreError::Full, StoreError::Closed] {
+            assert!(!is_lost(&error), "{error}");
+        }
+    }
 }
