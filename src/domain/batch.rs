@@ -1,38 +1,15 @@
 //! Progress of a batch: the fields that events change, and how each event changes them. Pure.
 
+mod query_failures;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub use self::query_failures::{QueryFailureKind, QueryFailures};
 use crate::domain::event::{DeferReason, Event, FailureScope};
 use crate::domain::import::{Counts, RemoteStatus};
 use crate::domain::state_machine::{BatchState, IllegalTransitionError, transition};
-
-/// Queries about an import that failed since the last successful one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QueryFailures {
-    /// All failed queries.
-    pub all: u32,
-    /// Those that Marketo rejected. The others got no answer, which shows nothing about the import.
-    pub refusals: u32,
-}
-
-impl QueryFailures {
-    /// Returns the counts with one more failure.
-    pub fn plus(self, kind: QueryFailureKind) -> QueryFailures {
-        let refused = u32::from(kind == QueryFailureKind::Rejected);
-        QueryFailures { all: self.all.saturating_add(1), refusals: self.refusals.saturating_add(refused) }
-    }
-}
-
-/// How a query about an import failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QueryFailureKind {
-    /// Marketo rejected it.
-    Rejected,
-    /// It got no answer, or none that says something about the import.
-    Unanswered,
-}
 
 /// The fields of a batch that events change.
 #[derive(Clone, Debug, PartialEq, Eq)]

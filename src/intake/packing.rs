@@ -6,8 +6,8 @@ use crate::intake::error::IntakeError;
 use crate::intake::request::Checks;
 use crate::store::NewJob;
 
-/// Refuses a job that asks for packing and for something that excludes it. Where packing is the instance's default, such
-/// a job goes alone.
+/// Refuses a job that asks for packing and for something that excludes it. Where packing is the instance's default,
+/// such a job goes alone.
 ///
 /// # Errors
 /// [`IntakeError::Wrong`] with both options.

@@ -132,8 +132,8 @@ impl PolledImport<'_> {
         ImportKey { batch: self.key, marketo_batch_id: self.id.to_owned() }
     }
 
-    /// Records that an import that several jobs share ended `Failed`: each of them is sent again alone. Which of them is
-    /// the cause is unknown, and Marketo's message may be about the rows of another job.
+    /// Records that an import that several jobs share ended `Failed`: each of them is sent again alone. Which of them
+    /// is the cause is unknown, and Marketo's message may be about the rows of another job.
     async fn send_alone(
         &self,
         code: Option<ErrorCode>,

@@ -34,7 +34,8 @@ pub(super) async fn retry_failed_rows(
     if failed.with_line == 0 {
         return Err(no_row_found(&job, &failed));
     }
-    // The rows were checked when they were first accepted, or not at all: they share no import with those of other jobs.
+    // The rows were checked when they were first accepted, or not at all: they share no import with those of other
+    // jobs.
     let new = NewJob { pack: Some(false), ..derived_job(&job, caller, "failed-rows", job.format) };
     let rows = SentRows::new(&daemon.store, job, parts).stream();
     match daemon.intake.receive(new, Checks::None, rows).await? {

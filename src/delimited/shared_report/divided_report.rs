@@ -74,8 +74,8 @@ impl DividedReport {
         self.unplaced == 0 && count == Some(self.rows)
     }
 
-    /// Returns whether any row may be one of the report's, also one that is neither matched nor ambiguous. Where Marketo
-    /// does not count the report's rows, it is taken to have all.
+    /// Returns whether any row may be one of the report's, also one that is neither matched nor ambiguous. A report whose
+    /// rows Marketo does not count is taken to have all.
     pub fn may_lack_rows(&self, count: Option<u64>) -> bool {
         self.unplaced > 0 || count.is_some_and(|count| count != self.rows)
     }

@@ -26,7 +26,8 @@ pub(crate) use progress_columns;
 macro_rules! batch_columns {
     () => {
         concat!(
-            "part, byte_from, byte_to, rows, first_line, failures_bytes, warnings_bytes, id_given_twice, shared_with, import_rows, ",
+            "part, byte_from, byte_to, rows, first_line, failures_bytes, warnings_bytes, id_given_twice, shared_with,
+             import_rows, ",
             "(SELECT l.job_id FROM batch l WHERE l.shared_import = batch.shared_import AND l.leads_import = 1)
              AS import_lead, ",
             $crate::store::tables::batch_columns::progress_columns!()

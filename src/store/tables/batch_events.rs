@@ -29,8 +29,8 @@ impl StoreTx<'_> {
         self.apply_event(key, &event, request_id.as_deref(), now).await
     }
 
-    /// Applies an event to its batch, and to the job and the instance of the batch; where the batch shares an import, to
-    /// the other batches that share it too.
+    /// Applies an event to its batch, and to the job and the instance of the batch; where the batch shares an import,
+    /// to the other batches that share it too.
     pub(crate) async fn apply_event(
         &mut self,
         key: BatchKey,

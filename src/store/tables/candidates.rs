@@ -76,8 +76,8 @@ impl ReadTx<'_> {
     ) -> Result<Vec<PendingBatch>, StoreError> {
         let rotate_after = if instance.service_failures > 0 { instance.last_success.cast_signed() } else { i64::MAX };
         let candidates = sqlx::query_as(concat!(
-            "SELECT j.id, j.priority, j.job_group, j.list_id, iif(b.attempts = 0, j.pack_shape, NULL) AS pack_shape, b.part,
-                    b.last_upload
+            "SELECT j.id, j.priority, j.job_group, j.list_id, iif(b.attempts = 0, j.pack_shape, NULL) AS pack_shape,
+                    b.part, b.last_upload
              FROM job j JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
              WHERE j.instance = ?1 AND j.state IN ('pending', 'running')
                AND (j.not_before IS NULL OR j.not_before <= ?2)

@@ -18,8 +18,9 @@ use crate::store::tables::row_mapping::{parse_column, size_column, time_column};
 macro_rules! job_columns {
     () => {
         "id, state, target, lookup_field, list_id, partition_name, object_name, program_id, member_status, instance,
-         filename, format, priority, job_group, bytes, rows, retry_of, source, source_name, not_before, in_order, canary,
-         max_failed_percent, pack_shape, pack_line_end, created_at, started_at, finished_at, content_erased_at, reports_erased_at, error, header_from, header_to"
+         filename, format, priority, job_group, bytes, rows, retry_of, source, source_name, not_before, in_order,
+         canary, max_failed_percent, pack_shape, pack_line_end, created_at, started_at, finished_at,
+         content_erased_at, reports_erased_at, error, header_from, header_to"
     };
 }
 pub(crate) use job_columns;

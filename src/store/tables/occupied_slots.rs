@@ -85,8 +85,8 @@ impl ReadTx<'_> {
     /// Returns the batches of an instance that are in flight.
     pub(crate) async fn in_flight(&mut self, name: &str) -> Result<Vec<InFlightBatch>, StoreError> {
         let batches = sqlx::query_as(
-            "SELECT b.job_id, b.part, b.state, coalesce(b.import_rows, b.rows) AS rows, b.not_before, b.accepted_at, b.importing_at, b.polled_at,
-                    b.overdue_at, j.job_group, j.list_id
+            "SELECT b.job_id, b.part, b.state, coalesce(b.import_rows, b.rows) AS rows, b.not_before, b.accepted_at,
+                    b.importing_at, b.polled_at, b.overdue_at, j.job_group, j.list_id
              FROM batch b JOIN job j ON j.id = b.job_id
              WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held') AND b.leads_import = 1
                AND j.instance = ?

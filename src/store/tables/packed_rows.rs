@@ -35,8 +35,8 @@ impl ReadTx<'_> {
         let Some(lead) = lead else { return Ok(Vec::new()) };
         let Some(ImportShape(shape)) = optional_shape(&lead)? else { return Ok(Vec::new()) };
         let candidates = sqlx::query(
-            "SELECT j.id AS job_id, j.pack_max_bytes, b.part, b.byte_from, b.byte_to, j.pack_line_end AS line_end, b.rows,
-                    b.first_line
+            "SELECT j.id AS job_id, j.pack_max_bytes, b.part, b.byte_from, b.byte_to, j.pack_line_end AS line_end,
+                    b.rows, b.first_line
              FROM job j JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
              WHERE j.instance = ?1 AND j.pack_shape = ?2 AND j.state = 'pending' AND j.id <> ?3
                AND (j.not_before IS NULL OR j.not_before <= ?4)

@@ -130,7 +130,8 @@ impl StoreTx<'_> {
         for (position, member) in (0_u32..).zip(packed) {
             let PackedRows { key, bytes, added_line_end, rows: own_rows, .. } = *member;
             sqlx::query(
-                "INSERT INTO shared_import_batch (shared_import, position, job_id, part, byte_from, byte_to, line_end, rows)
+                "INSERT INTO shared_import_batch
+                     (shared_import, position, job_id, part, byte_from, byte_to, line_end, rows)
                  VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             )
             .bind(id)
