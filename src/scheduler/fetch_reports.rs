@@ -7,7 +7,7 @@ use crate::scheduler::row_matching;
 use crate::scheduler::row_matching::ReportBytes;
 use crate::scheduler::shared_reports::{EndedImport, fetch_shared_reports};
 use crate::scheduler::worker_context::WorkerContext;
-use crate::store::{Batch, Job, PackedRowMatch, ReportSizes, StoreError};
+use crate::store::{Batch, CHUNK_BYTES, Job, PackedRowMatch, ReportSizes, StoreError};
 
 /// Fetches the reports of a batch, and records the batch as complete when it has them.
 ///
@@ -30,7 +30,9 @@ pub(super) async fn fetch_reports(context: &WorkerContext, key: BatchKey) -> Res
             continue;
         }
         let destination = Destination::Store;
-        let fetch = ReportFetch { context, key, job: &job, batch: &batch, kind, count, max_bytes, destination };
+        let room_bytes = CHUNK_BYTES as u64;
+        let fetch =
+            ReportFetch { context, key, job: &job, batch: &batch, kind, count, max_bytes, room_bytes, destination };
         match fetch.run().await? {
             FetchedReport::File(stored) => {
                 *size = Some(stored.bytes).filter(|&bytes| bytes > 0);

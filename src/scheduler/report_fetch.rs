@@ -57,6 +57,8 @@ pub(super) struct ReportFetch<'a> {
     /// The largest size of the report in bytes. A report consists of rows that were sent and a reason for each, so a
     /// larger one does not come from a working Marketo.
     pub max_bytes: u64,
+    /// Bytes that one transaction will store of the reports. Without space for them nothing is downloaded.
+    pub room_bytes: u64,
     pub destination: Destination,
 }
 
@@ -78,7 +80,7 @@ impl ReportFetch<'_> {
         let ReportFetch { context, job, batch, .. } = *self;
         let Some(id) = &batch.marketo_batch_id else { return Ok(FetchedReport::None) };
         // Checked before the call: a disk that is full for days must not use up a call each second.
-        context.store.has_room_for_report().await?;
+        context.store.has_room_for_report(self.room_bytes).await?;
         let mut token_use = TokenUse::First;
         loop {
             let (token, guard) = match context.admit_call().await? {

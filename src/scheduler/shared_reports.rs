@@ -17,13 +17,16 @@ use crate::scheduler::row_matching::on_blocking_thread;
 use crate::scheduler::upload_content::{added_line_end, line_end, stored_header};
 use crate::scheduler::worker_context::WorkerContext;
 use crate::store::{
-    Batch, DividedFile, DividedReports, ImportKey, Job, PackedRowMatch, PackedRows, QueryFailure, ReportSizes,
-    SharedImport, StoreError, StoredFile,
+    Batch, CHUNK_BYTES, DividedFile, DividedReports, ImportKey, Job, PackedRowMatch, PackedRows, QueryFailure,
+    ReportSizes, SharedImport, StoreError, StoredFile,
 };
 
 /// The largest report that is held in memory, in bytes. The rows of an upload are at most 10 MB, and reasons are short.
 /// A larger report cannot be divided.
 const MAX_REPORT_BYTES: u64 = 64 << 20;
+
+/// Bytes of a reason, for an estimate.
+const ESTIMATED_REASON_BYTES: u64 = 100;
 
 /// An import that has ended and that several jobs share.
 #[derive(Clone, Copy)]
@@ -44,6 +47,7 @@ pub(super) async fn fetch_shared_reports(context: &WorkerContext, import: EndedI
     let (counts, rows) = (shared.counts, shared.packed.iter().map(|packed| packed.rows).sum());
     let sent = (job.header.1 - job.header.0) + shared.packed.iter().map(PackedRows::bytes_sent).sum::<u64>();
     let max_bytes = max_report_bytes(sent, rows).min(MAX_REPORT_BYTES);
+    let room_bytes = divided_bytes(counts, sent, rows);
     let mut contents = [None, None];
     let mut is_whole = shared.is_whole && !batch.id_given_twice;
     let reports = [(ReportKind::Failures, counts.failed), (ReportKind::Warnings, counts.warned)];
@@ -52,7 +56,7 @@ pub(super) async fn fetch_shared_reports(context: &WorkerContext, import: EndedI
             continue;
         }
         let destination = Destination::Memory;
-        let fetch = ReportFetch { context, key, job, batch, kind, count, max_bytes, destination };
+        let fetch = ReportFetch { context, key, job, batch, kind, count, max_bytes, room_bytes, destination };
         match fetch.run().await? {
             FetchedReport::File(report) => {
                 is_whole &= report.truncated_at.is_none();
@@ -96,6 +100,14 @@ async fn record_no_room(context: &WorkerContext, import: EndedImport<'_>) -> Res
             "the disk has no room for the reports of a shared import; they are fetched again");
     }
     Ok(())
+}
+
+/// Returns an estimate of the bytes of all divided reports, which are stored in one transaction: the rows that Marketo
+/// counted, as large as the average row that was sent, and a reason for each. They are compressed, which it leaves out.
+fn divided_bytes(counts: Counts, sent: u64, rows: u64) -> u64 {
+    let reported = [counts.failed, counts.warned].map(|count| count.unwrap_or(rows).min(rows)).iter().sum::<u64>();
+    let row = sent.div_ceil(rows.max(1)).saturating_add(ESTIMATED_REASON_BYTES);
+    reported.saturating_mul(row).max(CHUNK_BYTES as u64)
 }
 
 /// Divides the reports; none where a file that was sent is no longer there.
@@ -220,5 +232,16 @@ mod tests {
         for error in [StoreError::Disk("I/O error".into()), StoreError::Full, StoreError::Closed] {
             assert!(!is_lost(&error), "{error}");
         }
+    }
+
+    #[test]
+    fn room_for_divided_reports_follows_from_the_counts() {
+        let counts = |failed, warned| Counts { processed: None, failed, warned };
+        let chunk = CHUNK_BYTES as u64;
+        assert_eq!(divided_bytes(counts(Some(0), Some(3)), 9_000_000, 9_000), chunk, "at least one chunk");
+        assert_eq!(divided_bytes(counts(Some(9_000), Some(0)), 9_000_000, 9_000), 9_000 * 1_100);
+        assert_eq!(divided_bytes(counts(None, None), 9_000_000, 9_000), 2 * 9_000 * 1_100, "every row may be in both");
+        assert_eq!(divided_bytes(counts(Some(u64::MAX), Some(0)), 9_000_000, 9_000), 9_000 * 1_100);
+        assert_eq!(divided_bytes(counts(None, None), 0, 0), chunk);
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use marqueue::domain::JobState;
-use marqueue::simulator::Settings;
+use marqueue::simulator::{Call, Settings};
 
 use crate::notification::Receiver;
 use crate::support::{TestEnv, binary, leads, quick};
@@ -200,4 +200,40 @@ async fn a_full_disk_is_reported_again_after_it_had_room() {
     }
     let alerts = receiver.of_event("disk-full");
     assert_ne!(alerts[0]["at"], alerts[1]["at"]);
+}
+
+#[tokio::test]
+#[ignore = "mounts a disk: tests/system/disk.sh runs it"]
+async fn reports_of_a_shared_import_wait_for_room_without_a_call() {
+    let (disk, mut env) = env_on_small_disk().await;
+    env.kill();
+    env.config = "pack = true\n".to_owned();
+    env.start().await;
+    assert_eq!(env.request("POST", "/v1/instances/default/pause", "").await.0, 200);
+    let mut jobs = Vec::new();
+    for n in 0..20 {
+        let file = noise(4_000, &format!("!fail:no {n}"));
+        jobs.push(env.add("target=leads&format=csv", file).await.id);
+    }
+    let filler = disk.fill();
+    assert_eq!(env.request("POST", "/v1/instances/default/resume", "").await.0, 200);
+    env.until("there is no room for the reports", async |env| {
+        env.log().contains("step failed; retrying").then_some(())
+    })
+    .await;
+    assert_eq!(env.simulator.call_log().imports.len(), 1, "one import");
+    // The daemon tries it again each second.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(env.simulator.call_log().calls_of(Call::Failures), 0);
+    assert!(!env.job(jobs[0]).await.state.is_terminal());
+
+    fs::remove_file(filler).expect("it was there");
+    for (n, id) in jobs.into_iter().enumerate() {
+        let job = env.ended(id).await;
+        assert_eq!((job.state, job.rows.failed), (JobState::Complete, Some(4_000)));
+        let failures = env.get(&format!("/v1/jobs/{id}/failures")).await;
+        let reason = format!(",no {n}");
+        assert_eq!(failures.lines().skip(1).filter(|line| line.ends_with(&reason)).count(), 4_000);
+    }
+    assert_eq!(env.simulator.call_log().calls_of(Call::Failures), 1);
 }

@@ -16,29 +16,29 @@ use marqueue::store::Store;
 use crate::notification::Receiver;
 use crate::support::{TestEnv, quick};
 
-const EIO: i32 = 5;
-const ENOSPC: i32 = 28;
+pub const EIO: i32 = 5;
+pub const ENOSPC: i32 = 28;
 
 /// How many daemons are at work at once. Most of the time each waits for a disk or an answer.
-const AT_ONCE: usize = 24;
+pub const AT_ONCE: usize = 24;
 
 /// Which call fails, and how.
 #[derive(Clone, Copy, Debug)]
-struct Fault {
-    at: u64,
+pub struct Fault {
+    pub at: u64,
     /// Half of this one is written, and all after it fail.
-    on: bool,
-    errno: i32,
+    pub on: bool,
+    pub errno: i32,
 }
 
 /// What all journeys begin with.
-struct Start {
+pub struct Start {
     folder: tempfile::TempDir,
 }
 
 impl Start {
     /// Makes the library, and a database that is empty but for its schema.
-    async fn new() -> Start {
+    pub async fn new() -> Start {
         let folder = tempfile::tempdir().expect("a folder");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/io_faults/fault.c");
         let library = folder.path().join("fault.so");
@@ -50,7 +50,7 @@ impl Start {
         Start { folder }
     }
 
-    async fn start_env(&self, fault: Option<Fault>) -> TestEnv {
+    pub async fn start_env(&self, fault: Option<Fault>) -> TestEnv {
         let mut settings = quick();
         settings.import_base = Duration::ZERO;
         settings.import_per_row = Duration::ZERO;
@@ -74,7 +74,7 @@ fn calls_of(env: &TestEnv) -> PathBuf {
 }
 
 /// How many writes there were so far.
-fn calls(env: &TestEnv) -> u64 {
+pub fn calls(env: &TestEnv) -> u64 {
     std::fs::metadata(calls_of(env)).map_or(0, |file| file.len())
 }
 

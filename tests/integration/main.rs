@@ -38,6 +38,8 @@ mod retention;
 mod row_match;
 mod sample_config;
 mod screens;
+mod shared_import_faults;
+mod shared_import_jobs;
 mod shared_imports;
 mod slow_clients;
 mod stopping;

@@ -10,10 +10,10 @@ use crate::support::{TestEnv, quick};
 
 const LEADS: &str = "target=leads&format=csv";
 const PACK: &str = "pack = true\n";
-const LIMITS: &str = "limits = { calls = 5000, window = \"1s\" }\n";
+pub const LIMITS: &str = "limits = { calls = 5000, window = \"1s\" }\n";
 
 /// A daemon whose instance packs and is paused, so that files gather.
-async fn paused(settings: Settings, config: &str) -> TestEnv {
+pub async fn paused(settings: Settings, config: &str) -> TestEnv {
     let mut env = TestEnv::new(settings).await;
     env.config = format!("{PACK}{config}{}", if config.contains("limits") { "" } else { LIMITS });
     env.start().await;
@@ -21,15 +21,15 @@ async fn paused(settings: Settings, config: &str) -> TestEnv {
     env
 }
 
-async fn pause(env: &TestEnv) {
+pub async fn pause(env: &TestEnv) {
     assert_eq!(env.request("POST", "/v1/instances/default/pause", "").await.0, 200);
 }
 
-async fn resume(env: &TestEnv) {
+pub async fn resume(env: &TestEnv) {
     assert_eq!(env.request("POST", "/v1/instances/default/resume", "").await.0, 200);
 }
 
-async fn add_all(env: &TestEnv, files: &[String]) -> Vec<JobId> {
+pub async fn add_all(env: &TestEnv, files: &[String]) -> Vec<JobId> {
     let mut jobs = Vec::new();
     for file in files {
         jobs.push(env.add(LEADS, file.clone()).await.id);
@@ -37,7 +37,7 @@ async fn add_all(env: &TestEnv, files: &[String]) -> Vec<JobId> {
     jobs
 }
 
-async fn all_ended(env: &mut TestEnv, jobs: &[JobId]) -> Vec<JobDto> {
+pub async fn all_ended(env: &mut TestEnv, jobs: &[JobId]) -> Vec<JobDto> {
     let mut ended = Vec::new();
     for &id in jobs {
         ended.push(env.ended(id).await);
@@ -45,16 +45,16 @@ async fn all_ended(env: &mut TestEnv, jobs: &[JobId]) -> Vec<JobDto> {
     ended
 }
 
-fn file(rows: &[&str]) -> String {
+pub fn file(rows: &[&str]) -> String {
     format!("email,note\n{}", rows.iter().map(|row| format!("{row}\n")).collect::<String>())
 }
 
 /// The rows of each upload that Marketo accepted.
-fn accepted_rows(env: &TestEnv) -> Vec<u64> {
+pub fn accepted_rows(env: &TestEnv) -> Vec<u64> {
     env.simulator.call_log().imports.iter().map(|import| import.rows).collect()
 }
 
-fn counts(job: &JobDto) -> [Option<u64>; 3] {
+pub fn counts(job: &JobDto) -> [Option<u64>; 3] {
     [job.rows.processed, job.rows.failed, job.rows.warned]
 }
 

@@ -25,15 +25,13 @@ impl Store {
         .await
     }
 
-    /// Checks that there is space for a report of Marketo, before it is downloaded.
+    /// Checks that there is space for `bytes` of Marketo's reports, before they are downloaded.
     ///
     /// # Errors
     /// [`StoreError::Full`], or another error of writing the database.
-    pub async fn has_room_for_report(&self) -> Result<(), StoreError> {
-        self.write("has_room_for_report", |tx| {
-            Box::pin(std::future::ready(tx.budget.reserve_for_report(CHUNK_BYTES as u64)))
-        })
-        .await
+    pub async fn has_room_for_report(&self, bytes: u64) -> Result<(), StoreError> {
+        self.write("has_room_for_report", move |tx| Box::pin(std::future::ready(tx.budget.reserve_for_report(bytes))))
+            .await
     }
 
     /// Returns the path of the database, with symbolic links resolved.

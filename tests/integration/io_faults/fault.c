@@ -2,7 +2,8 @@
  *
  * Counted are the calls that write to the file FAULT_FILE and those whose names go on with -wal or -shm: each leaves one
  * byte in FAULT_LOG, so that its size is their number. Call number FAULT_AT fails with the error FAULT_ERRNO. With FAULT_ON
- * it writes the first half of what it was given, as a disk does that is full or torn out, and all calls after it fail.
+ * it writes the first half of what it was given, as a disk does that is full or torn out, and all calls after it fail. While
+ * the file FAULT_WHILE exists, all calls fail.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -53,6 +54,11 @@ static int injected_fault(int fd) {
         syscall(SYS_close, out);
     }
     pthread_mutex_unlock(&lock);
+    const char *failing = getenv("FAULT_WHILE");
+    if (failing && access(failing, F_OK) == 0) {
+        errno = (int)number("FAULT_ERRNO");
+        return 1;
+    }
     if (!at || call < at || (call > at && !on))
         return 0;
     errno = (int)number("FAULT_ERRNO");
