@@ -6,6 +6,7 @@ mod compat_env;
 mod legacy;
 mod login;
 mod loops;
+mod packing;
 mod program;
 mod refused;
 mod scope;
