@@ -1,5 +1,7 @@
 //! Packing of a received file: whether its job may share an import with others, and how.
 
+use memchr::memmem;
+
 use crate::delimited::FileLayout;
 use crate::domain::packing::{ImportShape, Packing, ShapeFields};
 use crate::intake::error::IntakeError;
@@ -34,6 +36,30 @@ pub(super) fn is_candidate(new: &NewJob, layout: &FileLayout) -> bool {
 
 fn has_canary(new: &NewJob) -> bool {
     new.canary.is_some_and(|rows| rows > 0)
+}
+
+/// Looks for a backslash before a quote in a file. A program that reads it as an escape finds the end of the field
+/// elsewhere, perhaps in the rows of the next job, so such a file goes alone.
+#[derive(Debug, Default)]
+pub(super) struct EscapeSearch {
+    /// The last byte so far was a backslash.
+    ends_in_backslash: bool,
+    is_found: bool,
+}
+
+impl EscapeSearch {
+    /// Reads the next bytes of the file.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        let Some(&last) = bytes.last() else { return };
+        self.is_found |= self.ends_in_backslash && bytes.first() == Some(&b'"');
+        self.is_found |= memmem::find(bytes, b"\\\"").is_some();
+        self.ends_in_backslash = last == b'\\';
+    }
+
+    /// Returns whether a quote follows on a backslash.
+    pub(super) fn is_found(&self) -> bool {
+        self.is_found
+    }
 }
 
 /// Returns how a job shares an import; none where it goes alone. `layout` is that of a file that passed all checks.
@@ -294,5 +320,20 @@ mod tests {
         assert!(fixture.receive_form(leads(), None, &file).await.packing.is_some());
         file += "b@example.com,\"Ben";
         assert_eq!(fixture.receive_form(leads(), None, &file).await.packing, None);
+    }
+
+    #[tokio::test]
+    async fn file_with_a_backslash_before_a_quote_goes_alone() {
+        let fixture = Fixture::new("pack = true").await;
+        let file = "email,name\na@example.com,\"Ann\\\"\n";
+        assert_eq!(fixture.packing(leads(), file).await, None);
+        assert!(fixture.packing(leads(), "email,name\na@example.com,\"Ann\\ \"\n").await.is_some());
+        for (chunks, is_found) in
+            [(&[&b"a\\"[..], b"\"b"][..], true), (&[b"a\\", b"", b"\""], true), (&[b"a\\b\"", b"\\", b"b\""], false)]
+        {
+            let mut search = EscapeSearch::default();
+            chunks.iter().for_each(|chunk| search.push(chunk));
+            assert_eq!(search.is_found(), is_found, "{chunks:?}");
+        }
     }
 }

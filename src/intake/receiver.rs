@@ -20,7 +20,7 @@ use crate::domain::packing::Packing;
 use crate::intake::chunk_writer::{ChunkStore, ChunkWriter};
 use crate::intake::error::IntakeError;
 use crate::intake::lenient_scanner::LenientScanner;
-use crate::intake::packing::{is_candidate, packing, validate_packing};
+use crate::intake::packing::{EscapeSearch, is_candidate, packing, validate_packing};
 use crate::intake::request::{Checks, Incoming, Received};
 use crate::intake::validate::validate_parameters;
 use crate::marketo::max_content_bytes;
@@ -143,6 +143,7 @@ impl Intake {
         }
         let mut scan = LenientScanner::new(rules.clone());
         let mut hash = key.is_some().then(Sha256::new);
+        let mut escapes = EscapeSearch::default();
         let mut writer = ChunkWriter::new(&self.chunks, new.clone());
         let mut body = std::pin::pin!(body);
         while let Some(incoming) = body.next().await {
@@ -162,6 +163,7 @@ impl Intake {
             if let Some(hash) = &mut hash {
                 hash.update(&bytes);
             }
+            escapes.push(&bytes);
             writer.push(&bytes).await?;
         }
         if checks == Checks::MarketoOnly {
@@ -177,6 +179,7 @@ impl Intake {
         }
         let sha256: Option<[u8; 32]> = hash.map(|hash| hash.finalize().into());
         let packing = match checks {
+            _ if escapes.is_found() => None,
             Checks::All => packing(&new, &layout),
             // A fault of this file, such as a quote without an end, would change the rows of the others.
             Checks::MarketoOnly if is_candidate(&new, &layout) => {
