@@ -17,9 +17,10 @@ use crate::{Report, median};
 
 const JOBS: usize = 500;
 const JOB_BYTES: usize = 1024;
-const CLIENTS: usize = 16;
+pub const CLIENTS: usize = 16;
 const ROUNDS: usize = 7;
 const TARGET: f64 = 2_000.0;
+const PATH: &str = "/v1/jobs?target=leads&filename=leads.csv";
 
 pub async fn measure(report: &mut Report) {
     report.part(&format!("accepts: {JOBS} jobs of {JOB_BYTES} bytes from {CLIENTS} clients, {ROUNDS} rounds"));
@@ -33,6 +34,27 @@ pub async fn measure(report: &mut Report) {
     measure_in(report, &daemon, "scheduler at work");
 }
 
+/// Measures what it costs an accept that its job may share an import, with rounds of both kinds by turns.
+pub async fn measure_packed(report: &Report) {
+    report.part(&format!("packing: accepts, {JOBS} jobs of {JOB_BYTES} bytes from {CLIENTS} clients, {ROUNDS} rounds"));
+    let daemon = BenchDaemon::start(Settings::default(), "").await;
+    daemon.pause();
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| daemon.client()).collect();
+    let bodies: Vec<String> = (0..JOBS).map(body).collect();
+    round(&mut clients, &bodies, PATH);
+    let (mut alone, mut packed, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let mut accepts = |pack| round(&mut clients, &bodies, &format!("{PATH}&pack={pack}")).0;
+        let (without, with) = (accepts(false), accepts(true));
+        alone.push(without);
+        packed.push(with);
+        ratios.push(with / without);
+    }
+    let value = format!("{:.0}, {:.0}", median(packed), median(alone));
+    report.figure("durable accepts a second with pack, without", &value);
+    report.figure("with pack, as many times as without", &format!("{:.2}", median(ratios)));
+}
+
 struct Round {
     accepts: f64,
     worst: Duration,
@@ -43,14 +65,14 @@ fn measure_in(report: &mut Report, daemon: &BenchDaemon, state: &str) {
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| daemon.client()).collect();
     let bodies: Vec<String> = (0..JOBS).map(body).collect();
     // The first fills caches and grows files.
-    round(&mut clients, &bodies);
+    round(&mut clients, &bodies, PATH);
     let (database, log) = (daemon.size("q.db"), daemon.size("q.db-wal"));
     let (mut daemons, mut ours) = (0.0, 0.0);
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let appends = appends(daemon.folder.path());
         let before = (daemon.cpu(), cpu("self"));
-        let (accepts, worst) = round(&mut clients, &bodies);
+        let (accepts, worst) = round(&mut clients, &bodies, PATH);
         daemons += daemon.cpu() - before.0;
         ours += cpu("self") - before.1;
         rounds.push(Round { accepts, worst, appends });
@@ -75,7 +97,7 @@ fn measure_in(report: &mut Report, daemon: &BenchDaemon, state: &str) {
 }
 
 /// Sends every body, and gives accepts a second and the longest wait for an answer.
-fn round(clients: &mut [Client], bodies: &[String]) -> (f64, Duration) {
+fn round(clients: &mut [Client], bodies: &[String], path: &str) -> (f64, Duration) {
     let next = AtomicUsize::new(0);
     let worst = Mutex::new(Duration::ZERO);
     let began = Instant::now();
@@ -86,8 +108,7 @@ fn round(clients: &mut [Client], bodies: &[String]) -> (f64, Duration) {
                 let mut longest = Duration::ZERO;
                 while let Some(body) = bodies.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let asked = Instant::now();
-                    let (status, answer) =
-                        client.ask("POST", "/v1/jobs?target=leads&filename=leads.csv", body.as_bytes());
+                    let (status, answer) = client.ask("POST", path, body.as_bytes());
                     longest = longest.max(asked.elapsed());
                     assert_eq!(status, 201, "{}", String::from_utf8_lossy(&answer));
                 }

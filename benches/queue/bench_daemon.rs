@@ -69,7 +69,16 @@ impl BenchDaemon {
 
     /// Uploads wait from now on.
     pub fn pause(&self) {
-        let (status, _) = self.client().ask("POST", "/v1/instances/default/pause", b"");
+        self.command("pause");
+    }
+
+    /// Uploads go on.
+    pub fn resume(&self) {
+        self.command("resume");
+    }
+
+    fn command(&self, name: &str) {
+        let (status, _) = self.client().ask("POST", &format!("/v1/instances/default/{name}"), b"");
         assert_eq!(status, 200);
     }
 
@@ -81,6 +90,11 @@ impl BenchDaemon {
     /// Resident memory now (`VmRSS`) or at its highest (`VmHWM`), in MB (of 1,000,000 bytes).
     pub fn memory(&self, what: &str) -> f64 {
         self.counted("status", what) * 1024.0 / 1e6
+    }
+
+    /// Makes the highest memory so far that of now.
+    pub fn reset_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.daemon.id()), "5").expect("the kernel resets its own figure");
     }
 
     /// What it has had the kernel write to disks so far, in MB.

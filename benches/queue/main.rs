@@ -1,8 +1,9 @@
 //! Benchmarks: the release binary against its targets of speed and memory, measured from outside as a whole process.
 //!
 //! `cargo bench --bench queue` measures all, `cargo bench --bench queue -- accepts` (or `memory`, `slots`,
-//! `row_match`) a part. The exit status is 1 where a target is missed. Beside each figure of the disk stands what the
-//! disk itself gives in the same run: on another machine the ratio can still be compared, and the figure alone cannot.
+//! `row_match`, `packing`) a part. The exit status is 1 where a target is missed. Beside each figure of the disk stands
+//! what the disk itself gives in the same run: on another machine the ratio can still be compared, and the figure alone
+//! cannot.
 //!
 //! Temporary files go to `TMPDIR`; on a file system in memory the figures of durable accepts mean nothing.
 #![expect(clippy::print_stdout, reason = "the table is what this is for")]
@@ -13,7 +14,10 @@ mod accepts;
 mod bench_daemon;
 mod client;
 mod memory;
+mod packing;
 mod row_match;
+mod shared_report;
+mod shared_writes;
 mod slots;
 
 /// The lines of the table, and whether a target was missed.
@@ -49,15 +53,16 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 fn main() -> ExitCode {
     // Cargo passes `--bench` to every benchmark.
     let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    if let Some(word) = chosen.iter().find(|word| !["accepts", "memory", "slots", "row_match"].contains(&word.as_str()))
-    {
-        println!("there is no part \"{word}\": it is accepts, memory, slots or row_match");
+    let parts = ["accepts", "memory", "slots", "row_match", "packing"];
+    if let Some(word) = chosen.iter().find(|word| !parts.contains(&word.as_str())) {
+        println!("there is no part \"{word}\", but: {}", parts.join(", "));
         return ExitCode::from(2);
     }
     let wanted = |part: &str| chosen.is_empty() || chosen.iter().any(|word| word == part);
     let mut report = Report::default();
     if wanted("row_match") {
         row_match::measure(&mut report);
+        shared_report::measure(&mut report);
     }
     // One thread for the simulator; the clients have threads of their own, and this one waits.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -71,6 +76,12 @@ fn main() -> ExitCode {
         }
         if wanted("slots") {
             slots::measure(&mut report).await;
+        }
+        if wanted("packing") {
+            accepts::measure_packed(&report).await;
+            shared_writes::measure(&mut report).await;
+            shared_report::measure_daemon(&mut report).await;
+            packing::measure(&mut report).await;
         }
     });
     ExitCode::from(u8::from(report.missed))

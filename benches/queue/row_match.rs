@@ -11,20 +11,20 @@ use marqueue::domain::Format;
 use crate::Report;
 use crate::bench_daemon::cpu;
 
-const UPLOAD_BYTES: usize = 10_000_000;
+pub const UPLOAD_BYTES: usize = 10_000_000;
 /// The store's chunks.
 const PIECE_BYTES: usize = 256 * 1024;
 const CPU_TARGET: f64 = 1.0;
 const MEMORY_TARGET: f64 = 60.0;
 
-const HEADER: &str = "email,firstName,lastName,company,city,phone,leadScore\n";
+pub const HEADER: &str = "email,firstName,lastName,company,city,phone,leadScore\n";
 
 pub fn measure(report: &mut Report) {
     report.part("row matching: 10 MB, half of the rows failed");
     let folder = tempfile::tempdir().expect("a temporary folder");
     // Read from files, so that neither is in memory.
     let (sent, failed) = (folder.path().join("sent.csv"), folder.path().join("failed.csv"));
-    let rows = write_files(&sent, &failed);
+    let rows = write_files(&sent, &failed).len();
     reset_peak();
     let (memory, began) = (resident("VmRSS"), cpu("self"));
     let found = matched(&sent, &failed);
@@ -57,13 +57,15 @@ fn pieces(path: &Path, mut push: impl FnMut(&[u8])) {
     }
 }
 
-/// Writes the rows of an upload, and a report with every second row. Returns the number of rows.
-fn write_files(sent: &Path, failed: &Path) -> usize {
+/// Writes the rows of an upload, and a report with every second row. Returns where each row ends, in bytes from the
+/// first one's begin.
+pub fn write_files(sent: &Path, failed: &Path) -> Vec<usize> {
     let (mut upload, mut report) = (String::new(), HEADER.replace('\n', ",Import Failure Reason\n"));
-    let mut rows = 0;
+    let mut ends = Vec::new();
     let mut row = String::new();
     while HEADER.len() + upload.len() < UPLOAD_BYTES - 200 {
         row.clear();
+        let rows = ends.len();
         let city = if rows % 3 == 0 { "\"Paris, Texas\"" } else { "Berlin" };
         let phone = rows * 7 % 10_000_000;
         write!(
@@ -78,20 +80,20 @@ fn write_files(sent: &Path, failed: &Path) -> usize {
         }
         upload += &row;
         upload.push('\n');
-        rows += 1;
+        ends.push(upload.len());
     }
     fs::write(sent, upload).expect("there is room");
     fs::write(failed, report).expect("there is room");
-    rows
+    ends
 }
 
 /// Makes the highest memory so far that of now.
-fn reset_peak() {
+pub fn reset_peak() {
     fs::write("/proc/self/clear_refs", "5").expect("the kernel resets its own figure");
 }
 
 /// This process's memory in MB of 1,000,000 bytes.
-fn resident(what: &str) -> f64 {
+pub fn resident(what: &str) -> f64 {
     let status = fs::read_to_string("/proc/self/status").expect("this process runs");
     let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).expect("the kernel's words");
     line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") * 1024.0 / 1e6
