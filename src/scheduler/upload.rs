@@ -95,8 +95,8 @@ async fn begin(context: &WorkerContext, key: BatchKey, job: Job) -> Result<Optio
     };
     match context.store.begin_upload(UploadBegin { key, limits, now: began_at }).await {
         Ok(packed) => Ok(Some(BegunUpload { key, job, batch, packed, began_at })),
-        // The batch was cancelled after it was read.
-        Err(StoreError::Illegal(_)) => Ok(None),
+        // The batch was cancelled, or the instance paused, after they were read.
+        Err(StoreError::Illegal(_) | StoreError::Refused(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }

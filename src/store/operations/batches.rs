@@ -52,7 +52,8 @@ impl Store {
     /// same shape, by priority and age. Returns the rows of all of them, this batch first; none where it goes alone.
     ///
     /// # Errors
-    /// [`StoreError::Illegal`] if the batch is not pending; nothing is changed then.
+    /// [`StoreError::Illegal`] if the batch is not pending, [`StoreError::Refused`] if its instance is paused; nothing is
+    /// changed then.
     pub async fn begin_upload(&self, begin: UploadBegin) -> Result<Vec<PackedRows>, StoreError> {
         self.write("begin_upload", move |tx| Box::pin(tx.begin_upload(begin))).await
     }

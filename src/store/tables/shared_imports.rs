@@ -31,6 +31,11 @@ impl StoreTx<'_> {
     /// the rows of all of them, this batch first; none where it goes alone.
     pub(crate) async fn begin_upload(&mut self, begin: UploadBegin) -> Result<Vec<PackedRows>, StoreError> {
         let UploadBegin { key, limits, now } = begin;
+        // The pause may have come after the caller read the instance. No upload begins after a pause was confirmed.
+        let instance = self.instance_of(key.job).await?;
+        if self.instance(&instance).await?.pause.is_some() {
+            return Err(StoreError::Refused(format!("instance {instance} is paused")));
+        }
         let packed = self.packed_with(key, limits, now).await?;
         if packed.len() > 1 {
             self.insert_shared_import(&packed).await?;

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::from_ms;
+use crate::domain::instance::{Pause, PauseKind};
 use crate::domain::{DeferReason, FailureScope, RemoteStatus, ReportKind};
 use crate::store::batch_changes::{ImportKey, ReportSizes};
 use crate::store::handle::Store;
@@ -326,4 +327,18 @@ async fn a_late_answer_about_an_abandoned_import_ends_no_other() {
     let import = ImportKey { batch: first, marketo_batch_id: "2".into() };
     store.record_import_event(import, ended(2, 0), None, from_ms(5_000)).await.unwrap();
     assert_eq!(states(&store, &[first, second]).await, [BatchState::Collecting; 2]);
+}
+
+#[tokio::test]
+async fn no_upload_begins_while_the_instance_is_paused() {
+    let store = store().await;
+    let keys = add(&store, 2).await;
+    let pause = Pause { kind: PauseKind::Operator, reason: "asked for".into(), at: from_ms(1_000), until: None };
+    store.pause("default", pause).await.unwrap();
+    let limits = PackLimits { max_jobs: u32::MAX, max_bytes: u64::MAX, latest_not_before: from_ms(100_000) };
+    let begun = store.begin_upload(UploadBegin { key: keys[0], limits, now: from_ms(2_000) }).await;
+    assert!(matches!(begun, Err(StoreError::Refused(_))), "{begun:?}");
+    assert_eq!(states(&store, &keys).await, [BatchState::Pending; 2]);
+    store.resume("default", None).await.unwrap();
+    assert_eq!(begin(&store, keys[0]).await, keys);
 }
