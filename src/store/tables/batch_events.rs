@@ -12,6 +12,7 @@ use crate::domain::{BatchKey, BatchState, Event, JobId, JobState, job_state};
 use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
 use crate::store::events::{ChangeEvent, MetricEvent};
+use crate::store::tables::batches::BatchBefore;
 use crate::store::tables::duplicate_batch_ids::DuplicateId;
 use crate::store::tables::history::NewHistoryEntry;
 use crate::store::tables::row_mapping::parse_column;
@@ -42,7 +43,8 @@ impl StoreTx<'_> {
         let own = shared.as_ref().map(|shared| event.within_shared_import(shared.batches));
         let record = EventRecord { event: own.as_ref().unwrap_or(event), request_id, now };
         let role = if shared.is_some() { ImportRole::Lead } else { ImportRole::Alone };
-        let change = self.apply_to_batch(key, &record, role).await?;
+        let before = self.batch_progress(key).await?;
+        let change = self.apply_to_batch(BatchBefore { key, progress: before }, &record, role).await?;
         let duplicate = match event {
             Event::Accepted { marketo_batch_id: id, .. } => {
                 self.check_batch_id(key, id, now).await?.map(|other| DuplicateId { key, other, id })
@@ -60,20 +62,24 @@ impl StoreTx<'_> {
             if let Event::ImportEnded { counts, .. } = event {
                 self.set_shared_counts(shared.id, counts).await?;
             }
-            for &key in &shared.others {
-                self.apply_to_batch(key, &record, ImportRole::Member).await?;
+            // Read at once: there may be a thousand, and each statement delays all other writes.
+            for before in self.progress_of_sharing(shared.id).await? {
+                let member = before.key;
+                if member == key {
+                    continue;
+                }
+                self.apply_to_batch(before, &record, ImportRole::Member).await?;
                 if let Some(duplicate) = duplicate {
-                    self.mark_duplicate_id(DuplicateId { key, ..duplicate }, now).await?;
+                    self.mark_duplicate_id(DuplicateId { key: member, ..duplicate }, now).await?;
                 }
             }
         }
+        let upload = self.update_instance_after(&instance, key, event, now).await?;
         if let Some(shared) = &shared {
-            self.leave_shared_import(shared.id).await?;
-        }
-        if let Some(upload) = self.update_instance_after(&instance, key, event, now).await? {
-            for &key in shared.iter().flat_map(|shared| &shared.others) {
-                self.set_last_upload(key, upload).await?;
+            if let Some(upload) = upload {
+                self.set_last_upload_of_sharing(shared.id, upload).await?;
             }
+            self.leave_shared_import(shared.id).await?;
         }
         Ok(change.after)
     }
@@ -81,12 +87,12 @@ impl StoreTx<'_> {
     /// Applies an event to one batch and to its job.
     async fn apply_to_batch(
         &mut self,
-        key: BatchKey,
+        before: BatchBefore,
         record: &EventRecord<'_>,
         role: ImportRole,
     ) -> Result<StateChange, StoreError> {
         let EventRecord { event, request_id, now } = *record;
-        let before = self.batch_progress(key).await?;
+        let BatchBefore { key, progress: before } = before;
         let batch = match role {
             ImportRole::Member => before.after_shared_event(event, now)?,
             ImportRole::Alone | ImportRole::Lead => before.after_event(event, now)?,
@@ -170,25 +176,30 @@ impl StoreTx<'_> {
     async fn update_job_state(&mut self, id: JobId, now: Timestamp) -> Result<(), StoreError> {
         let derived = self.derive_job_state(id).await?;
         let state = derived.state;
+        if state == derived.before {
+            return Ok(());
+        }
         let error = derived.error.as_deref().filter(|_| state.is_terminal());
         let changed = sqlx::query(
             "UPDATE job SET state = ?1, error = ?2, finished_at = ?3,
                             started_at = CASE WHEN ?1 = 'running' THEN coalesce(started_at, ?4) ELSE started_at END
-             WHERE id = ?5 AND state <> ?1 RETURNING instance, created_at",
+             WHERE id = ?5
+             RETURNING instance, created_at, EXISTS (SELECT 1 FROM notification_enabled) AS is_notified",
         )
         .bind(state.as_str())
         .bind(error)
         .bind(state.is_terminal().then_some(now.as_millisecond()))
         .bind(now.as_millisecond())
         .bind(id.0)
-        .fetch_optional(&mut *self.conn)
+        .fetch_one(&mut *self.conn)
         .await?;
-        let Some(changed) = changed else { return Ok(()) };
         if state.is_terminal() {
             let took = now.as_millisecond() - changed.try_get::<i64, _>("created_at")?;
             let took = Duration::from_millis(took.max(0).cast_unsigned());
             self.count(MetricEvent::Ended { instance: changed.try_get("instance")?, state, took });
-            self.enqueue_notification(id, now).await?;
+            if changed.try_get("is_notified")? {
+                self.enqueue_notification(id, now).await?;
+            }
             let entry = NewHistoryEntry::of_job(id, now, "ended", state);
             self.insert_history(NewHistoryEntry { message: error, ..entry }).await?;
         }
@@ -204,10 +215,14 @@ impl ReadTx<'_> {
     }
 
     async fn derive_job_state(&mut self, id: JobId) -> Result<DerivedState, StoreError> {
-        let rows = sqlx::query("SELECT part, state, message FROM batch WHERE job_id = ? ORDER BY byte_from")
-            .bind(id.0)
-            .fetch_all(&mut *self.conn)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT b.part, b.state, b.message, j.state AS job_state, j.stop_reason
+             FROM job j JOIN batch b ON b.job_id = j.id WHERE j.id = ? ORDER BY b.byte_from",
+        )
+        .bind(id.0)
+        .fetch_all(&mut *self.conn)
+        .await?;
+        let first = rows.first().ok_or(StoreError::NoJob(id))?;
         let mut states = Vec::with_capacity(rows.len());
         let mut error = None;
         for row in &rows {
@@ -219,17 +234,13 @@ impl ReadTx<'_> {
             }
             states.push(state);
         }
-        let state = job_state(states);
-        let stop_reason: Option<String> = sqlx::query_scalar("SELECT stop_reason FROM job WHERE id = ?")
-            .bind(id.0)
-            .fetch_one(&mut *self.conn)
-            .await?;
-        Ok(match stop_reason {
+        let (before, state) = (parse_column(first, "job_state")?, job_state(states));
+        Ok(match first.try_get("stop_reason")? {
             // Its batches were cancelled by a rule, and not by a command.
             Some(reason) if matches!(state, JobState::Failed | JobState::Cancelled) => {
-                DerivedState { state: JobState::Failed, error: Some(reason) }
+                DerivedState { before, state: JobState::Failed, error: Some(reason) }
             }
-            _ => DerivedState { state, error },
+            _ => DerivedState { before, state, error },
         })
     }
 }
@@ -272,6 +283,8 @@ impl StateChange {
 
 /// What the batches of a job say about it.
 struct DerivedState {
+    /// The job's stored state.
+    before: JobState,
     state: JobState,
     /// The message of the first failed batch.
     error: Option<String>,

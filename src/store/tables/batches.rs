@@ -1,14 +1,22 @@
 //! Table `batch`: reads and writes the progress of a batch, splits it, and stores the sizes of its reports.
 
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row};
 
 use crate::domain::batch::BatchProgress;
-use crate::domain::{BatchKey, BatchState, Event};
+use crate::domain::{BatchKey, BatchState, Event, JobId};
 use crate::store::batch_changes::{BatchSplit, ImportKey, ReportSizes};
 use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
 use crate::store::tables::batch_columns::{progress_columns, progress_values};
 use crate::store::tables::history::NewHistoryEntry;
+
+/// A batch as it is before an event.
+pub(crate) struct BatchBefore {
+    pub key: BatchKey,
+    pub progress: BatchProgress,
+}
 
 impl ReadTx<'_> {
     /// Returns the progress of a batch.
@@ -37,6 +45,21 @@ impl ReadTx<'_> {
         if has_import == Some(true) { Ok(()) } else { Err(StoreError::NoBatch(*key)) }
     }
 
+    /// Returns the progress of the batches that share an import, in the order of their jobs.
+    pub(crate) async fn progress_of_sharing(&mut self, id: i64) -> Result<Vec<BatchBefore>, StoreError> {
+        let sql = concat!(
+            "SELECT job_id, part, ",
+            progress_columns!(),
+            " FROM batch WHERE shared_import = ? ORDER BY job_id"
+        );
+        let rows = sqlx::query(sql).bind(id).fetch_all(&mut *self.conn).await?;
+        let before = |row: &SqliteRow| {
+            let key = BatchKey { job: JobId(row.try_get("job_id")?), part: row.try_get("part")? };
+            Ok(BatchBefore { key, progress: BatchProgress::from_row(row)? })
+        };
+        rows.iter().map(before).collect()
+    }
+
     /// Returns how many rows of a batch are sent.
     pub(crate) async fn rows_sent(&mut self, key: BatchKey) -> Result<u64, StoreError> {
         let rows: i64 = sqlx::query_scalar("SELECT rows FROM batch WHERE job_id = ? AND part = ?")
@@ -55,6 +78,16 @@ impl StoreTx<'_> {
             .update("batch", "WHERE job_id = ? AND part = ?")
             .bind(key.job.0)
             .bind(key.part)
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(())
+    }
+
+    /// Stores the number of the last upload of the batches that share an import.
+    pub(crate) async fn set_last_upload_of_sharing(&mut self, id: i64, upload: u64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE batch SET last_upload = ? WHERE shared_import = ?")
+            .bind(upload.cast_signed())
+            .bind(id)
             .execute(&mut *self.conn)
             .await?;
         Ok(())

@@ -1,7 +1,7 @@
 //! Table `chunk`: stores files in compressed chunks of one size, so that neither memory nor a transaction grows with a
 //! file.
 
-use sqlx::Row;
+use sqlx::{QueryBuilder, Row, Sqlite};
 
 use crate::domain::{BatchKey, JobId, ReportKind};
 use crate::store::engine::transaction::{ReadTx, StoreTx};
@@ -11,6 +11,9 @@ use crate::store::models::ErasableData;
 /// Size of a chunk in bytes before compression; the last chunk of a file may be smaller. A reader or writer holds one
 /// chunk in memory, and one transaction writes one.
 pub const CHUNK_BYTES: usize = 256 * 1024;
+
+/// How many rows one statement inserts. SQLite allows 32,766 parameters, and a row has at most eight.
+pub(crate) const ROWS_IN_STATEMENT: usize = 250;
 
 /// Fast, and higher levels hardly compress lists of customers better.
 const ZSTD_LEVEL: i32 = 1;
@@ -103,6 +106,26 @@ impl StoreTx<'_> {
             .bind(chunk.data)
             .execute(&mut *self.conn)
             .await?;
+        Ok(())
+    }
+
+    /// Stores chunks of the reports of many batches, many in a statement: each statement delays all other writes.
+    pub(crate) async fn insert_report_chunks(
+        &mut self,
+        chunks: &[(StoredFile, CompressedChunk)],
+    ) -> Result<(), StoreError> {
+        for chunks in chunks.chunks(ROWS_IN_STATEMENT) {
+            self.budget.reserve_for_report(chunks.iter().map(|(_, chunk)| chunk.data.len() as u64).sum())?;
+            let mut insert: QueryBuilder<Sqlite> =
+                QueryBuilder::new("INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) ");
+            insert.push_values(chunks, |mut row, (file, chunk)| {
+                row.push_bind(file.job.0).push_bind(file.kind.as_str()).push_bind(file.part);
+                row.push_bind(chunk.from.cast_signed()).push_bind(i64::try_from(chunk.bytes).unwrap_or(i64::MAX));
+                row.push_bind(chunk.data.as_slice());
+            });
+            // Its text depends on the number of chunks, so it is not kept among the prepared statements.
+            insert.build().persistent(false).execute(&mut *self.conn).await?;
+        }
         Ok(())
     }
 

@@ -1,12 +1,13 @@
 //! Table `row_match`: for each row of a report, the row that was sent. A match is small and read at once. The rows that
 //! no match tells of stand in `batch.unknown_rows`.
 
-use sqlx::Row;
+use sqlx::{QueryBuilder, Row, Sqlite};
 
 use crate::domain::{BatchKey, JobId, ReportKind};
 use crate::store::batch_changes::PackedRowMatch;
 use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
+use crate::store::tables::chunks::ROWS_IN_STATEMENT;
 use crate::store::tables::row_mapping::size_column;
 
 /// A match of a report's rows, as it was encoded.
@@ -30,19 +31,25 @@ impl StoreTx<'_> {
             .bind(key.part)
             .execute(&mut *self.conn)
             .await?;
-        for PackedRowMatch { kind, first_line, bytes, packed } in matches {
-            self.budget.reserve_for_report(packed.len() as u64)?;
-            sqlx::query(
-                "INSERT INTO row_match (job_id, part, kind, first_line, bytes, packed) VALUES (?, ?, ?, ?, ?, ?)",
-            )
-            .bind(key.job.0)
-            .bind(key.part)
-            .bind(kind.as_str())
-            .bind(first_line.cast_signed())
-            .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
-            .bind(packed)
-            .execute(&mut *self.conn)
-            .await?;
+        let matches: Vec<_> = matches.into_iter().map(|found| (key, found)).collect();
+        self.insert_row_matches(&matches).await
+    }
+
+    /// Stores matches of batches that have none, many in a statement: each statement delays all other writes.
+    pub(crate) async fn insert_row_matches(
+        &mut self,
+        matches: &[(BatchKey, PackedRowMatch)],
+    ) -> Result<(), StoreError> {
+        for matches in matches.chunks(ROWS_IN_STATEMENT) {
+            self.budget.reserve_for_report(matches.iter().map(|(_, found)| found.packed.len() as u64).sum())?;
+            let mut insert: QueryBuilder<Sqlite> =
+                QueryBuilder::new("INSERT INTO row_match (job_id, part, kind, first_line, bytes, packed) ");
+            insert.push_values(matches, |mut row, (key, found)| {
+                row.push_bind(key.job.0).push_bind(key.part).push_bind(found.kind.as_str());
+                row.push_bind(found.first_line.cast_signed());
+                row.push_bind(i64::try_from(found.bytes).unwrap_or(i64::MAX)).push_bind(found.packed.as_slice());
+            });
+            insert.build().persistent(false).execute(&mut *self.conn).await?;
         }
         Ok(())
     }

@@ -4,15 +4,17 @@
 //! transaction. A batch that leaves, because it has ended or is sent again, no longer shares it.
 
 use jiff::Timestamp;
-use sqlx::Row;
+use sqlx::{QueryBuilder, Row, Sqlite};
 
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchKey, BatchState, Counts, Event, JobId};
 use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
 use crate::store::events::MetricEvent;
-use crate::store::shared_import::{DividedReports, PackedRows, SharedImport, SharingEnd, SharingLimit, UploadBegin};
-use crate::store::tables::chunks::StoredFile;
+use crate::store::shared_import::{
+    DividedFile, DividedReports, PackedRows, SharedImport, SharingEnd, SharingLimit, UploadBegin,
+};
+use crate::store::tables::chunks::{ROWS_IN_STATEMENT, StoredFile};
 use crate::store::tables::history::NewHistoryEntry;
 use crate::store::tables::row_mapping::{optional_size_column, size_column};
 
@@ -82,45 +84,69 @@ impl StoreTx<'_> {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let Some(shared) = self.shared_import_of(key).await? else { return Err(StoreError::NoBatch(key)) };
-        for reports in divided {
+        let instance = self.instance_of(key.job).await?;
+        self.delete_reports_of_sharing(shared.id).await?;
+        let (mut chunks, mut matches) = (Vec::new(), Vec::new());
+        for mut reports in divided {
+            let key_of_job = reports.key;
             // A batch that was abandoned in the meantime has ended.
-            if reports.key == key || shared.others.contains(&reports.key) {
-                self.store_divided_reports(reports, now).await?;
+            if key_of_job == key || shared.others.contains(&key_of_job) {
+                matches.extend(reports.sizes.matches.drain(..).map(|found| (key_of_job, found)));
+                for DividedFile { kind, chunks: own } in reports.files.drain(..) {
+                    chunks.extend(own.into_iter().map(|chunk| (StoredFile::report(key_of_job, kind), chunk)));
+                }
+                self.store_divided_counts(&instance, &reports, now).await?;
             }
         }
+        self.insert_report_chunks(&chunks).await?;
+        self.insert_row_matches(&matches).await?;
         self.apply_event(key, &Event::Collected, None, now).await.map(drop)
     }
 
-    async fn store_divided_reports(&mut self, reports: DividedReports, now: Timestamp) -> Result<(), StoreError> {
-        let DividedReports { key, counts, unknown_rows, files, sizes } = reports;
-        for file in files {
-            self.delete_file(StoredFile::report(key, file.kind)).await?;
-            for chunk in file.chunks {
-                self.insert_chunk(StoredFile::report(key, file.kind), chunk).await?;
-            }
-        }
-        self.set_report_sizes(key, sizes, now).await?;
+    /// Stores what a job's part of the reports says of its rows.
+    async fn store_divided_counts(
+        &mut self,
+        instance: &str,
+        reports: &DividedReports,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let &DividedReports { key, counts, ref unknown_rows, ref sizes, .. } = reports;
         let count = |count: Option<u64>| count.map(u64::cast_signed);
-        sqlx::query(
-            "UPDATE batch SET processed = ?, failed = ?, warned = ?, unknown_rows = ? WHERE job_id = ? AND part = ?",
+        let sent: i64 = sqlx::query_scalar(
+            "UPDATE batch SET processed = ?, failed = ?, warned = ?, unknown_rows = ?, failures_bytes = ?,
+                              warnings_bytes = ?
+             WHERE job_id = ? AND part = ? RETURNING rows",
         )
         .bind(count(counts.processed))
         .bind(count(counts.failed))
         .bind(count(counts.warned))
         .bind(unknown_rows)
+        .bind(count(sizes.failures))
+        .bind(count(sizes.warnings))
         .bind(key.job.0)
         .bind(key.part)
-        .execute(&mut *self.conn)
+        .fetch_one(&mut *self.conn)
         .await?;
-        let rows = RowCounts::complete(self.rows_sent(key).await?, counts);
+        let rows = RowCounts::complete(sent.cast_unsigned(), counts);
         if !rows.is_accounted_for() {
             let text = "the outcome of some rows is unknown: the import was shared with other jobs, and Marketo's \
                         reports do not show to which job each of their rows belongs";
             let entry = NewHistoryEntry::of_batch(key, now, "counts-differ", BatchState::Collecting);
             self.insert_history(NewHistoryEntry { message: Some(text), ..entry }).await?;
         }
-        let instance = self.instance_of(key.job).await?;
-        self.count(MetricEvent::Rows { instance, rows });
+        self.count(MetricEvent::Rows { instance: instance.to_owned(), rows });
+        Ok(())
+    }
+
+    /// Deletes the reports of earlier imports of these batches, each of which is the only one of its job.
+    async fn delete_reports_of_sharing(&mut self, id: i64) -> Result<(), StoreError> {
+        for sql in [
+            "DELETE FROM chunk WHERE job_id IN (SELECT job_id FROM batch WHERE shared_import = ?)
+               AND kind IN ('failures', 'warnings')",
+            "DELETE FROM row_match WHERE job_id IN (SELECT job_id FROM batch WHERE shared_import = ?)",
+        ] {
+            sqlx::query(sql).bind(id).execute(&mut *self.conn).await?;
+        }
         Ok(())
     }
 
@@ -132,36 +158,31 @@ impl StoreTx<'_> {
             .bind(batches)
             .fetch_one(&mut *self.conn)
             .await?;
-        for (position, member) in (0_u32..).zip(packed) {
-            let PackedRows { key, bytes, added_line_end, rows: own_rows, .. } = *member;
-            sqlx::query(
-                "INSERT INTO shared_import_batch
-                     (shared_import, position, job_id, part, byte_from, byte_to, line_end, rows)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            )
-            .bind(id)
-            .bind(position)
-            .bind(key.job.0)
-            .bind(key.part)
-            .bind(bytes.0.cast_signed())
-            .bind(bytes.1.cast_signed())
-            .bind(added_line_end)
-            .bind(own_rows.cast_signed())
-            .execute(&mut *self.conn)
-            .await?;
-            sqlx::query(
-                "UPDATE batch SET shared_import = ?, shared_with = ?, leads_import = ?, import_rows = ?
-                 WHERE job_id = ? AND part = ?",
-            )
-            .bind(id)
-            .bind(batches - 1)
-            .bind(position == 0)
-            .bind(rows.cast_signed())
-            .bind(key.job.0)
-            .bind(key.part)
-            .execute(&mut *self.conn)
-            .await?;
+        // In few statements: there may be a thousand batches, and each statement delays all other writes.
+        let positioned: Vec<_> = (0_u32..).zip(packed).collect();
+        for members in positioned.chunks(ROWS_IN_STATEMENT) {
+            let mut insert: QueryBuilder<Sqlite> = QueryBuilder::new(
+                "INSERT INTO shared_import_batch (shared_import, position, job_id, part, byte_from, byte_to, line_end,
+                                                  rows) ",
+            );
+            insert.push_values(members, |mut row, (position, member)| {
+                let PackedRows { key, bytes, added_line_end, rows, .. } = **member;
+                row.push_bind(id).push_bind(*position).push_bind(key.job.0).push_bind(key.part);
+                row.push_bind(bytes.0.cast_signed()).push_bind(bytes.1.cast_signed());
+                row.push_bind(added_line_end).push_bind(rows.cast_signed());
+            });
+            insert.build().persistent(false).execute(&mut *self.conn).await?;
         }
+        sqlx::query(
+            "UPDATE batch SET shared_import = ?1, shared_with = ?2, leads_import = (m.position = 0), import_rows = ?3
+             FROM shared_import_batch m
+             WHERE m.shared_import = ?1 AND batch.job_id = m.job_id AND batch.part = m.part",
+        )
+        .bind(id)
+        .bind(batches - 1)
+        .bind(rows.cast_signed())
+        .execute(&mut *self.conn)
+        .await?;
         Ok(())
     }
 
