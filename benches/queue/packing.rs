@@ -3,8 +3,9 @@
 //! An import takes 20 s and 5 ms a row. A thousand of them would take almost three hours, so time is divided by
 //! [`SCALE`] in all that the contract measures in seconds: imports, the polling interval and the window of calls. What
 //! the daemon and the machine take for themselves is not divided. It weighs as many times as much here, and most where
-//! there is one import only, so the ratio is lower than in real life. The packed files are therefore imported once more
-//! with nothing divided. Of the others, the time that two imports at once take at least is known without a measurement.
+//! there is one import only: half a second counts as 25. The packed files are therefore imported once more with nothing
+//! divided, and this has the target. It is compared with the least that the others can take with two imports at once; the
+//! measurement with divided time shows how near to that the daemon comes.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,7 +46,7 @@ pub async fn measure(report: &mut Report) {
     show(report, "packed", &packed);
     show(report, "not packed", &alone);
     let faster = alone.total / packed.total;
-    report.target("times as fast, both divided", &format!("{faster:.0}"), ">= 100", faster >= TARGET);
+    report.figure(&format!("times as fast, own work {SCALE} times as long"), &format!("{faster:.0}"));
     let fewer = alone.calls() as f64 / packed.calls() as f64;
     report.target("times fewer calls", &format!("{fewer:.0}"), ">= 100", fewer >= TARGET);
 
