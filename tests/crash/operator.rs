@@ -12,7 +12,7 @@ use super::clients::POLL_PAUSE;
 use super::scenario::client;
 use super::test_env::TestEnv;
 use super::trace::Trace;
-use super::uploads;
+use super::uploads::{self, Upload};
 
 const INSTANCE: &str = "default";
 
@@ -45,9 +45,12 @@ pub async fn look(env: &TestEnv, trace: impl Fn() -> Trace) {
         for batch in held(&job) {
             let at = |byte| usize::try_from(byte).expect("it was in memory");
             let rows = file.map(|file| file.rows_between(at(batch.byte_from), at(batch.byte_to)));
+            // A shared import that failed is another one than the import that was made of the job alone since.
+            let is_held = |upload: &&Upload| {
+                Some(&upload.rows) == rows.as_ref() && upload.shared_with == batch.shared_with as usize
+            };
             let uploads = sent.get(job.filename.as_str()).into_iter().flatten();
-            let imports =
-                uploads.filter(|upload| Some(&upload.rows) == rows.as_ref()).filter_map(|upload| upload.import);
+            let imports = uploads.filter(is_held).filter_map(|upload| upload.import);
             let imports: Vec<String> = imports.map(|import| import.to_string()).collect();
             has_unchecked |= imports.iter().any(|import| unchecked.contains(import));
             if has_unchecked {
