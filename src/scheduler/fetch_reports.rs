@@ -5,7 +5,7 @@ use crate::scheduler::outcome::may_have_report;
 use crate::scheduler::report_fetch::{Destination, FetchedReport, ReportFetch, max_report_bytes};
 use crate::scheduler::row_matching;
 use crate::scheduler::row_matching::ReportBytes;
-use crate::scheduler::shared_reports::{EndedImport, fetch_shared_reports};
+use crate::scheduler::shared_reports::{EndedSharedImport, fetch_shared_reports};
 use crate::scheduler::worker_context::WorkerContext;
 use crate::store::{Batch, CHUNK_BYTES, Job, PackedRowMatch, ReportSizes, StoreError};
 
@@ -19,7 +19,7 @@ pub(super) async fn fetch_reports(context: &WorkerContext, key: BatchKey) -> Res
         return Ok(());
     }
     if let Some(shared) = context.store.shared_import(key).await? {
-        let import = EndedImport { key, job: &job, batch: &batch, shared: &shared };
+        let import = EndedSharedImport { key, job: &job, batch: &batch, shared: &shared };
         return fetch_shared_reports(context, import).await;
     }
     let max_bytes = max_report_bytes(sent_bytes(&job, &batch), batch.rows.total);

@@ -30,7 +30,7 @@ const ESTIMATED_REASON_BYTES: u64 = 100;
 
 /// An import that has ended and that several jobs share.
 #[derive(Clone, Copy)]
-pub(super) struct EndedImport<'a> {
+pub(super) struct EndedSharedImport<'a> {
     pub key: BatchKey,
     /// The job of the batch that stands for the import, and that batch.
     pub job: &'a Job,
@@ -42,8 +42,11 @@ pub(super) struct EndedImport<'a> {
 ///
 /// # Errors
 /// A database error.
-pub(super) async fn fetch_shared_reports(context: &WorkerContext, import: EndedImport<'_>) -> Result<(), StoreError> {
-    let EndedImport { key, job, batch, shared } = import;
+pub(super) async fn fetch_shared_reports(
+    context: &WorkerContext,
+    import: EndedSharedImport<'_>,
+) -> Result<(), StoreError> {
+    let EndedSharedImport { key, job, batch, shared } = import;
     let (counts, rows) = (shared.counts, shared.packed.iter().map(|packed| packed.rows).sum());
     let sent = (job.header.1 - job.header.0) + shared.packed.iter().map(PackedRows::bytes_sent).sum::<u64>();
     let max_bytes = max_report_bytes(sent, rows).min(MAX_REPORT_BYTES);
@@ -83,8 +86,8 @@ pub(super) async fn fetch_shared_reports(context: &WorkerContext, import: EndedI
 
 /// Records when the reports are fetched again that were not stored, because the disk has no room for them. Nothing of
 /// them is stored, so there is room for the next chunk, and without the delay each second would cost two calls.
-async fn record_no_room(context: &WorkerContext, import: EndedImport<'_>) -> Result<(), StoreError> {
-    let EndedImport { key, batch, .. } = import;
+async fn record_no_room(context: &WorkerContext, import: EndedSharedImport<'_>) -> Result<(), StoreError> {
+    let EndedSharedImport { key, batch, .. } = import;
     let now = context.observe().await?.now();
     let backoff = instance_backoff(&context.config(), batch.query_failures.all.saturating_add(1));
     let failure = QueryFailure {
@@ -116,16 +119,16 @@ fn divided_bytes(counts: Counts, sent: u64, rows: u64) -> u64 {
 /// An error of reading the database that says nothing about the file.
 async fn divide(
     context: &WorkerContext,
-    import: EndedImport<'_>,
+    import: EndedSharedImport<'_>,
     reports: RawReports,
 ) -> Result<Option<Vec<JobReports>>, StoreError> {
-    let EndedImport { key, job, shared, .. } = import;
+    let EndedSharedImport { key, job, shared, .. } = import;
     let division = async {
         let header = stored_header(&context.store, job).await?;
         let header = Bytes::copy_from_slice(without_mark(&header));
         let columns = delimited::columns(&header, job.format);
         let (format, counts) = (job.format, shared.counts);
-        let mut divider = divided(move || ReportDivider::new(columns, format, counts, reports)).await?;
+        let mut divider = run_step(move || ReportDivider::new(columns, format, counts, reports)).await?;
         let line_end = line_end(&header);
         for &packed in &shared.packed {
             if divider.needs_sent_rows() {
@@ -136,7 +139,7 @@ async fn divide(
             }
             divider.end_job(packed.rows);
         }
-        divided(move || divider.finish()).await
+        run_step(move || divider.finish()).await
     };
     match division.await {
         Ok(divided) => Ok(Some(divided)),
@@ -156,7 +159,7 @@ fn is_lost(error: &StoreError) -> bool {
 }
 
 /// Runs a step of the division. One that panics does so each time, and loses what it holds.
-async fn divided<T: Send + 'static>(step: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+async fn run_step<T: Send + 'static>(step: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
     let lost = |_| StoreError::Refused("the division of the reports has ended early".to_owned());
     on_blocking_thread(step).await.map_err(lost)
 }
@@ -170,7 +173,7 @@ async fn push_rows(
     let (from, to) = packed.bytes;
     let mut content = context.store.content(StoredFile::submitted(packed.key.job), from..to);
     while let Some(chunk) = content.next().await? {
-        divider = divided(move || {
+        divider = run_step(move || {
             divider.push(&chunk);
             divider
         })

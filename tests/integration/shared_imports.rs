@@ -59,7 +59,7 @@ pub fn counts(job: &JobDto) -> [Option<u64>; 3] {
 }
 
 #[tokio::test]
-async fn files_that_gathered_share_an_import_and_have_their_own_results() {
+async fn jobs_of_a_shared_import_have_their_own_results() {
     let mut env = paused(quick(), "").await;
     let mut files: Vec<String> = (0..30).map(|n| file(&[&format!("a{n}@b.c,x"), &format!("b{n}@b.c,y")])).collect();
     files[3] = file(&["c@b.c,fine", "d@b.c,!fail:Bad", "\"e@b.c\",\"!fail:Also, bad\""]);
@@ -176,7 +176,7 @@ async fn jobs_of_a_rejected_upload_are_each_sent_alone() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_too_large_is_divided_between_its_jobs_first() {
+async fn too_large_upload_is_divided_between_its_jobs_first() {
     let mut env = paused(Settings { max_body: 1_500, ..quick() }, "").await;
     let note = "x".repeat(150);
     let files: Vec<String> = (0..8).map(|n| file(&[&format!("a{n}@b.c,{note}")])).collect();
@@ -190,7 +190,7 @@ async fn an_upload_that_is_too_large_is_divided_between_its_jobs_first() {
 }
 
 #[tokio::test]
-async fn rows_that_the_report_does_not_tell_apart_are_unknown_in_each_job() {
+async fn rows_that_a_report_does_not_tell_apart_are_unknown() {
     let left_out = ReportShape { left_out: ["note".to_owned()].into(), ..ReportShape::default() };
     let mut env = paused(Settings { report_shape: left_out, ..quick() }, "").await;
     let files = [

@@ -165,7 +165,7 @@ fn an_unknown_warning_leaves_the_failed_rows_known() {
 }
 
 #[test]
-fn equal_rows_that_failed_or_have_a_warning_are_unknown_in_both_jobs() {
+fn equal_rows_with_different_outcomes_are_unknown_in_each_job() {
     let (failures, warnings) = (format!("{FAILURES}1,x,no\n"), format!("{WARNINGS}1,x,odd\n"));
     let (failures, warnings) = (Some(&*failures), Some(&*warnings));
     let import = Import { jobs: &["1,x\n", "1,x\n"], failures, warnings, counts: counts(1, 1, 1) };

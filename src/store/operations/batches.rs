@@ -58,10 +58,11 @@ impl Store {
         self.write("begin_upload", move |tx| Box::pin(tx.begin_upload(begin))).await
     }
 
-    /// Records that an import is sent again in other imports, and how the jobs may share those.
+    /// Records that a shared import is sent again in other imports, and how the jobs may share those.
     ///
     /// # Errors
-    /// [`StoreError::Illegal`] where the state machine does not have the event; nothing is changed then.
+    /// [`StoreError::NoBatch`] if the batch shares no import, [`StoreError::Illegal`] where the state machine does not
+    /// have the event; nothing is changed then.
     pub async fn end_sharing(&self, key: BatchKey, end: SharingEnd, now: Timestamp) -> Result<(), StoreError> {
         self.write("end_sharing", move |tx| Box::pin(tx.end_sharing(key, end, now))).await
     }

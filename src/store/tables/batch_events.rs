@@ -50,7 +50,7 @@ impl StoreTx<'_> {
                 self.check_batch_id(key, id, now).await?.map(|other| DuplicateId { key, other, id })
             }
             // Others that share the import still wait for it.
-            Event::Abandoned { counts_until } if shared.as_ref().is_none_or(|shared| shared.others.is_empty()) => {
+            Event::Abandoned { counts_until } if shared.as_ref().is_none_or(|shared| shared.sharing == 1) => {
                 self.insert_abandoned(key, *counts_until, now).await?;
                 None
             }

@@ -3,7 +3,10 @@
 //! The batches that share an import have the same state: an event of the import is recorded for all of them in one
 //! transaction. A batch that leaves, because it has ended or is sent again, no longer shares it.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite};
 
 use crate::domain::row_counts::RowCounts;
@@ -24,8 +27,8 @@ pub(crate) struct SharedImportRef {
     pub id: i64,
     /// How many batches it was made of.
     pub batches: u32,
-    /// The other batches that still share it.
-    pub others: Vec<BatchKey>,
+    /// How many batches still share it.
+    pub sharing: u32,
 }
 
 impl StoreTx<'_> {
@@ -54,19 +57,17 @@ impl StoreTx<'_> {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let SharingEnd { event, limit, request_id } = end;
-        let others = self.shared_import_of(key).await?.map(|shared| shared.others).unwrap_or_default();
-        for BatchKey { job, .. } in others.into_iter().chain([key]) {
-            match limit {
-                SharingLimit::Alone => self.end_packing(job).await?,
-                SharingLimit::MaxBytes(bytes) => {
-                    sqlx::query("UPDATE job SET pack_max_bytes = ? WHERE id = ?")
-                        .bind(bytes.cast_signed())
-                        .bind(job.0)
-                        .execute(&mut *self.conn)
-                        .await?;
-                }
-            }
-        }
+        let Some(shared) = self.shared_import_of(key).await? else { return Err(StoreError::NoBatch(key)) };
+        let limited = match limit {
+            SharingLimit::Alone => sqlx::query(
+                "UPDATE job SET pack_shape = NULL WHERE id IN (SELECT job_id FROM batch WHERE shared_import = ?)",
+            ),
+            SharingLimit::MaxBytes(bytes) => sqlx::query(
+                "UPDATE job SET pack_max_bytes = ? WHERE id IN (SELECT job_id FROM batch WHERE shared_import = ?)",
+            )
+            .bind(bytes.cast_signed()),
+        };
+        limited.bind(shared.id).execute(&mut *self.conn).await?;
         self.apply_event(key, &event, request_id.as_deref(), now).await.map(drop)
     }
 
@@ -85,12 +86,13 @@ impl StoreTx<'_> {
     ) -> Result<(), StoreError> {
         let Some(shared) = self.shared_import_of(key).await? else { return Err(StoreError::NoBatch(key)) };
         let instance = self.instance_of(key.job).await?;
+        let sharing: HashSet<BatchKey> = self.batches_of_sharing(shared.id).await?.into_iter().collect();
         self.delete_reports_of_sharing(shared.id).await?;
         let (mut chunks, mut matches) = (Vec::new(), Vec::new());
         for mut reports in divided {
             let key_of_job = reports.key;
             // A batch that was abandoned in the meantime has ended.
-            if key_of_job == key || shared.others.contains(&key_of_job) {
+            if sharing.contains(&key_of_job) {
                 matches.extend(reports.sizes.matches.drain(..).map(|found| (key_of_job, found)));
                 for DividedFile { kind, chunks: own } in reports.files.drain(..) {
                     chunks.extend(own.into_iter().map(|chunk| (StoredFile::report(key_of_job, kind), chunk)));
@@ -236,25 +238,30 @@ impl ReadTx<'_> {
     /// Returns the import that a batch shares with others; none where it does not.
     pub(crate) async fn shared_import_of(&mut self, key: BatchKey) -> Result<Option<SharedImportRef>, StoreError> {
         let shared = sqlx::query(
-            "SELECT s.id, s.batches FROM batch b JOIN shared_import s ON s.id = b.shared_import
-             WHERE b.job_id = ? AND b.part = ?",
+            "SELECT s.id, s.batches, (SELECT count(*) FROM batch o WHERE o.shared_import = s.id) AS sharing
+             FROM batch b JOIN shared_import s ON s.id = b.shared_import WHERE b.job_id = ? AND b.part = ?",
         )
         .bind(key.job.0)
         .bind(key.part)
         .fetch_optional(&mut *self.conn)
         .await?;
-        let Some(shared) = shared else { return Ok(None) };
-        let id: i64 = shared.try_get("id")?;
-        let others: Vec<(i64, u32)> = sqlx::query_as(
-            "SELECT job_id, part FROM batch WHERE shared_import = ? AND (job_id, part) <> (?, ?) ORDER BY job_id",
-        )
-        .bind(id)
-        .bind(key.job.0)
-        .bind(key.part)
-        .fetch_all(&mut *self.conn)
-        .await?;
-        let others = others.into_iter().map(|(job, part)| BatchKey { job: JobId(job), part }).collect();
-        Ok(Some(SharedImportRef { id, batches: shared.try_get("batches")?, others }))
+        let reference = |row: SqliteRow| {
+            Ok(SharedImportRef {
+                id: row.try_get("id")?,
+                batches: row.try_get("batches")?,
+                sharing: row.try_get("sharing")?,
+            })
+        };
+        shared.map(reference).transpose()
+    }
+
+    /// Returns the batches that share an import.
+    async fn batches_of_sharing(&mut self, id: i64) -> Result<Vec<BatchKey>, StoreError> {
+        let keys: Vec<(i64, u32)> = sqlx::query_as("SELECT job_id, part FROM batch WHERE shared_import = ?")
+            .bind(id)
+            .fetch_all(&mut *self.conn)
+            .await?;
+        Ok(keys.into_iter().map(|(job, part)| BatchKey { job: JobId(job), part }).collect())
     }
 
     /// Returns the batch that stands for the import that a batch shares; the batch itself where it shares none.

@@ -235,7 +235,7 @@ async fn held_jobs_are_settled_together_and_cancelled_each() {
 }
 
 #[tokio::test]
-async fn a_settled_import_leaves_the_earlier_ones_of_its_jobs_unconfirmed() {
+async fn earlier_imports_of_settled_jobs_stay_unconfirmed() {
     let store = store().await;
     let keys = add(&store, 2).await;
     let held = |until| {
