@@ -22,7 +22,7 @@ mod operations;
 mod shared_import;
 mod tables;
 #[cfg(test)]
-mod test_util;
+pub(crate) mod test_util;
 
 pub use crate::domain::batch::{BatchProgress, QueryFailureKind, QueryFailures, UploadAttempts};
 pub use crate::domain::instance::{InstanceState, Pause, PauseKind};

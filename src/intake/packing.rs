@@ -103,6 +103,7 @@ mod tests {
     use crate::domain::{Format, Source, Target};
     use crate::intake::receiver::Intake;
     use crate::intake::request::Incoming;
+    use crate::store::test_util::leads;
     use crate::store::{CHUNK_BYTES, Inserted, Job, Store};
 
     const FILE: &str = "email,name\na@example.com,Ann\n";
@@ -148,25 +149,6 @@ mod tests {
     fn created(inserted: Inserted) -> Job {
         let Inserted::Created(job) = inserted else { panic!("{inserted:?}") };
         job
-    }
-
-    fn leads() -> NewJob {
-        NewJob {
-            instance: "default".into(),
-            target: Target::Leads { lookup_field: None, list_id: None, partition: None },
-            filename: "leads.csv".into(),
-            format: Format::Csv,
-            priority: 0,
-            group: None,
-            not_before: None,
-            in_order: false,
-            canary: None,
-            max_failed_percent: None,
-            pack: None,
-            idempotency_key: None,
-            retry_of: None,
-            source: Source::Socket { uid: Some(0) },
-        }
     }
 
     fn packed() -> NewJob {

@@ -285,7 +285,8 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
-    use crate::domain::{Format, JobId, JobState, Source};
+    use crate::domain::{JobId, JobState};
+    use crate::store::test_util::leads;
     use crate::store::{StoreError, StoredFile};
 
     struct Fixture {
@@ -300,25 +301,6 @@ mod tests {
         let instances = Arc::new(RwLock::new([("default".to_owned(), rules)].into()));
         let intake = Intake { chunks: ChunkStore::new(store, Clock::System), max_file_bytes, instances };
         Fixture { intake, _folder: folder }
-    }
-
-    fn leads() -> NewJob {
-        NewJob {
-            instance: "default".into(),
-            target: Target::Leads { lookup_field: None, list_id: None, partition: None },
-            filename: "leads.csv".into(),
-            format: Format::Csv,
-            priority: 0,
-            group: None,
-            not_before: None,
-            in_order: false,
-            canary: None,
-            max_failed_percent: None,
-            pack: None,
-            idempotency_key: None,
-            retry_of: None,
-            source: Source::Socket { uid: Some(0) },
-        }
     }
 
     fn rows(n: usize) -> Vec<u8> {

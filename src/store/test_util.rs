@@ -26,7 +26,7 @@ pub(super) async fn store() -> Fixture {
     Fixture { store, _folder: folder }
 }
 
-pub(super) fn leads() -> NewJob {
+pub(crate) fn leads() -> NewJob {
     NewJob {
         instance: "default".into(),
         target: Target::Leads { lookup_field: None, list_id: None, partition: None },
