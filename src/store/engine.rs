@@ -8,6 +8,7 @@ pub(super) mod disk_state;
 mod file_identity;
 mod group_commit;
 pub(super) mod health;
+pub(super) mod joined_writes;
 pub(super) mod lock;
 pub(super) mod maintenance;
 pub(super) mod schema;

@@ -16,6 +16,7 @@ use crate::store::engine::connection::{reader_pool, writer_options};
 use crate::store::engine::disk_reserve::DiskReserve;
 use crate::store::engine::disk_state::DiskState;
 use crate::store::engine::health::DatabaseHealth;
+use crate::store::engine::joined_writes::JoinedWrites;
 use crate::store::engine::lock::{DatabaseLock, open_error_text, resolve_path};
 use crate::store::engine::transaction::StoreTx;
 use crate::store::engine::writer::Writer;
@@ -24,6 +25,8 @@ use crate::store::engine::{backup, schema};
 use crate::store::error::StoreError;
 use crate::store::event_bus::EventBus;
 use crate::store::events::{ChangeEvent, MetricEvent};
+use crate::store::new_job::Inserted;
+use crate::store::tables::complete_files::CompleteFile;
 
 /// The open database. Clones share it.
 #[derive(Clone)]
@@ -33,7 +36,9 @@ pub struct Store {
 
 /// What all clones of a [`Store`] share.
 pub(super) struct Shared {
-    writer: Writer,
+    pub(super) writer: Writer,
+    /// Files that become jobs together.
+    pub(super) complete_files: Arc<JoinedWrites<CompleteFile, Inserted>>,
     pub(super) readers: SqlitePool,
     events: Arc<EventBus>,
     health: Arc<DatabaseHealth>,
@@ -95,6 +100,7 @@ impl Store {
         let store = Store {
             shared: Arc::new(Shared {
                 writer,
+                complete_files: Arc::new(JoinedWrites::new(|tx, files| Box::pin(tx.add_jobs(files)))),
                 readers: reader_pool(path),
                 events,
                 health,

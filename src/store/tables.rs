@@ -12,6 +12,7 @@ pub(super) mod chunks;
 pub(super) mod clock;
 pub(super) mod column_values;
 pub(super) mod commands;
+pub(super) mod complete_files;
 pub(super) mod duplicate_batch_ids;
 pub(super) mod erase;
 pub(super) mod history;

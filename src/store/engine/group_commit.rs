@@ -8,7 +8,7 @@ use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
 
 use crate::store::engine::disk_reserve::DiskBudget;
 use crate::store::engine::health::DatabaseHealth;
-use crate::store::engine::transaction::StoreTx;
+use crate::store::engine::transaction::{StoreTx, UNDO_WRITE};
 use crate::store::engine::write_request::{Reply, WriteOutcome, WriteRequest};
 use crate::store::error::StoreError;
 use crate::store::events::ChangeEvent;
@@ -17,7 +17,6 @@ use crate::store::events::ChangeEvent;
 /// transaction, or with the release of the one before.
 const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT one";
 const NEXT: &str = "RELEASE one; SAVEPOINT one";
-const UNDO: &str = "ROLLBACK TO one";
 
 /// What a group of writes may use, and what it leaves.
 pub(crate) struct WriteGroup {
@@ -86,7 +85,7 @@ impl WriteGroup {
         self.health.record_error(&error);
         self.changes.truncate(published_before);
         // If the savepoint is gone, SQLite has rolled back the whole transaction because of this error.
-        let undone = sqlx::query(UNDO).execute(&mut **transaction).await;
+        let undone = sqlx::query(UNDO_WRITE).execute(&mut **transaction).await;
         undone.map(drop).map_err(|_| error)
     }
 }

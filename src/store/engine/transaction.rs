@@ -5,7 +5,11 @@ use std::ops::{Deref, DerefMut};
 use sqlx::SqliteConnection;
 
 use crate::store::engine::disk_reserve::DiskBudget;
+use crate::store::error::StoreError;
 use crate::store::events::{ChangeEvent, MetricEvent};
+
+/// Undoes the present write of a group, whose savepoint has this name, and leaves the savepoint open.
+pub(super) const UNDO_WRITE: &str = "ROLLBACK TO one";
 
 /// A connection to read from. Within a transaction all its reads see one commit.
 pub(crate) struct ReadTx<'c> {
@@ -27,6 +31,22 @@ pub(crate) struct StoreTx<'c> {
     changes: &'c mut Vec<ChangeEvent>,
     /// Bytes of content that may be written.
     pub(crate) budget: &'c mut DiskBudget,
+    /// How many events are of earlier writes.
+    published_before: usize,
+}
+
+/// A part of a write that has begun.
+pub(crate) struct PartStart {
+    published_before: usize,
+}
+
+/// What becomes of a part of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PartEnd {
+    /// It belongs to the write.
+    Keep,
+    /// It is undone.
+    Undo,
 }
 
 impl<'c> StoreTx<'c> {
@@ -36,7 +56,43 @@ impl<'c> StoreTx<'c> {
         changes: &'c mut Vec<ChangeEvent>,
         budget: &'c mut DiskBudget,
     ) -> StoreTx<'c> {
-        StoreTx { read: ReadTx::new(conn), changes, budget }
+        let published_before = changes.len();
+        StoreTx { read: ReadTx::new(conn), changes, budget, published_before }
+    }
+
+    /// Undoes what the write has done so far, so that it can begin again.
+    ///
+    /// # Errors
+    /// A database error: the transaction has been rolled back as a whole.
+    pub(crate) async fn restart(&mut self) -> Result<(), StoreError> {
+        self.changes.truncate(self.published_before);
+        sqlx::query(UNDO_WRITE).execute(&mut *self.read.conn).await?;
+        Ok(())
+    }
+
+    /// Begins a part of the write that can be undone alone. Parts do not nest.
+    ///
+    /// # Errors
+    /// A database error.
+    pub(crate) async fn begin_part(&mut self) -> Result<PartStart, StoreError> {
+        sqlx::query("SAVEPOINT part").execute(&mut *self.read.conn).await?;
+        Ok(PartStart { published_before: self.changes.len() })
+    }
+
+    /// Ends a part of the write.
+    ///
+    /// # Errors
+    /// A database error: the transaction has been rolled back as a whole.
+    pub(crate) async fn end_part(&mut self, part: PartStart, end: PartEnd) -> Result<(), StoreError> {
+        let sql = match end {
+            PartEnd::Keep => "RELEASE part",
+            PartEnd::Undo => {
+                self.changes.truncate(part.published_before);
+                "ROLLBACK TO part; RELEASE part"
+            }
+        };
+        sqlx::query(sql).execute(&mut *self.read.conn).await?;
+        Ok(())
     }
 
     /// Publishes `change` after the commit.

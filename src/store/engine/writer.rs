@@ -5,6 +5,7 @@
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::engine::transaction::StoreTx;
@@ -47,6 +48,15 @@ impl Writer {
         let queue = self.queue.lock().clone();
         queue.ok_or(StoreError::Closed)?.send(request).await.map_err(|_| StoreError::Closed)?;
         receiver.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Queues a write without waiting. After the stop the request is dropped.
+    pub fn queue(&self, request: WriteRequest) {
+        let Some(queue) = self.queue.lock().clone() else { return };
+        // A caller that stopped waiting for a place in the queue would drop the write of others.
+        if let Err(TrySendError::Full(request)) = queue.try_send(request) {
+            tokio::spawn(async move { queue.send(request).await });
+        }
     }
 
     /// Accepts no more writes and waits for the queued ones.

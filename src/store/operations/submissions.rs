@@ -8,9 +8,11 @@ use crate::store::error::StoreError;
 use crate::store::handle::Store;
 use crate::store::new_job::{Inserted, JobLayout, NewJob};
 use crate::store::tables::chunks::{Chunk, CompressedChunk, StoredFile};
+use crate::store::tables::complete_files::CompleteFile;
 
 impl Store {
-    /// Adds a job of a file that is a single chunk, in one transaction. On return the job is on the disk.
+    /// Adds a job of a file that is a single chunk, in one transaction, which it may share with others. On return the
+    /// job is on the disk.
     ///
     /// # Errors
     /// [`StoreError::KeyReused`] where the idempotency key belongs to another job, or [`StoreError::Full`].
@@ -21,7 +23,8 @@ impl Store {
         chunk: CompressedChunk,
         now: Timestamp,
     ) -> Result<Inserted, StoreError> {
-        self.write("add", move |tx| Box::pin(tx.add_job(new, layout, chunk, now))).await
+        let file = CompleteFile { new, layout, chunk, now };
+        self.shared.complete_files.write(&self.shared.writer, file).await
     }
 
     /// Begins the submission of a file in several chunks. Until [`Store::commit_submission`] it is no job.

@@ -25,10 +25,11 @@ macro_rules! job_columns {
 }
 pub(crate) use job_columns;
 
-/// Returns the row of a job whose file is complete.
-pub(crate) fn new_job_columns(new: &NewJob, layout: &JobLayout, now: Timestamp) -> ColumnValues {
-    with_layout(with_fixed(with_parameters(ColumnValues::default(), new), new, now), new, layout)
+/// Adds the row of a job whose file is complete to `rows`.
+pub(crate) fn with_new_job(rows: ColumnValues, new: &NewJob, layout: &JobLayout, now: Timestamp) -> ColumnValues {
+    with_layout(with_fixed(with_parameters(rows, new), new, now), new, layout)
         .set("state", JobState::Pending.as_str())
+        .end_row()
 }
 
 /// Returns the row of a job whose file is still to be received. Its idempotency key is not set yet: two submissions

@@ -1,8 +1,7 @@
-//! Submissions: creates a job from a file, in one transaction or chunk by chunk with a final commit.
+//! Submissions: creates a job from a file that is received chunk by chunk, with a final commit.
 
 use jiff::Timestamp;
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchKey, JobId, JobState};
@@ -11,29 +10,12 @@ use crate::store::error::StoreError;
 use crate::store::events::{ChangeEvent, MetricEvent};
 use crate::store::models::{Batch, Job};
 use crate::store::new_job::{Inserted, JobLayout, NewJob, PartRange};
-use crate::store::tables::chunks::{CHUNK_BYTES, CompressedChunk};
+use crate::store::tables::chunks::CHUNK_BYTES;
+use crate::store::tables::complete_files::KeyedJob;
 use crate::store::tables::history::NewHistoryEntry;
-use crate::store::tables::job_columns::{new_job_columns, received_columns, receiving_job_columns};
+use crate::store::tables::job_columns::{received_columns, receiving_job_columns};
 
 impl StoreTx<'_> {
-    /// Adds a job of a file that is a single chunk.
-    pub(crate) async fn add_job(
-        &mut self,
-        new: NewJob,
-        layout: JobLayout,
-        chunk: CompressedChunk,
-        now: Timestamp,
-    ) -> Result<Inserted, StoreError> {
-        if let Some(same) = self.find_by_idempotency_key(&new, &layout).await? {
-            return Ok(Inserted::Existing(same));
-        }
-        let id = self.insert_job_with_content(&new, &layout, chunk, now).await?;
-        self.insert_batches(id, &layout).await?;
-        self.insert_warnings(id, &layout, now).await?;
-        self.publish_accepted(id, &new, &layout);
-        Ok(Inserted::Created(to_record(id, new, &layout, now)))
-    }
-
     /// Inserts the row of a job whose file is still to be received.
     pub(crate) async fn begin_submission(&mut self, new: NewJob, now: Timestamp) -> Result<JobId, StoreError> {
         // At least this much will follow.
@@ -89,34 +71,6 @@ impl StoreTx<'_> {
         Ok(())
     }
 
-    /// Inserts the job's row, its content and its first history entry with one call of the connection's thread: such
-    /// calls are nearly all the cost of a submission. Ids only rise, so `max(id)` is the id of the first statement.
-    async fn insert_job_with_content(
-        &mut self,
-        new: &NewJob,
-        layout: &JobLayout,
-        chunk: CompressedChunk,
-        now: Timestamp,
-    ) -> Result<JobId, StoreError> {
-        const CONTENT_AND_HISTORY: &str = " RETURNING id;
-             INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) SELECT max(id), 'file', 0, ?, ?, ? FROM job;
-             INSERT INTO history (job_id, at, event, state, message) SELECT max(id), ?, 'received', 'pending', ? FROM job";
-        self.budget.reserve_for_file(chunk.data.len() as u64)?;
-        let row = new_job_columns(new, layout, now);
-        let rows: Vec<SqliteRow> = row
-            .insert_into_with("job", CONTENT_AND_HISTORY)
-            .bind(chunk.from.cast_signed())
-            .bind(i64::try_from(chunk.bytes).unwrap_or(i64::MAX))
-            .bind(chunk.data)
-            .bind(now.as_millisecond())
-            .bind(accepted_message(new))
-            // `fetch_one` would stop at the first row, before the second statement.
-            .fetch_all(&mut *self.conn)
-            .await?;
-        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        Ok(JobId(row.try_get("id")?))
-    }
-
     /// Returns the job that an earlier submission with the same key created, if there is one.
     async fn find_by_idempotency_key(&mut self, new: &NewJob, layout: &JobLayout) -> Result<Option<Job>, StoreError> {
         let Some(key) = &new.idempotency_key else { return Ok(None) };
@@ -129,13 +83,9 @@ impl StoreTx<'_> {
         .fetch_optional(&mut *self.conn)
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let job = self.job(JobId(row.try_get("id")?)).await?;
-        let content: Option<Vec<u8>> = row.try_get("content_sha256")?;
-        let same = content.as_deref() == layout.sha256.as_ref().map(<[u8; 32]>::as_slice)
-            && job.instance == new.instance
-            && job.target == new.target
-            && job.format == new.format;
-        if same { Ok(Some(job)) } else { Err(StoreError::KeyReused(key.clone())) }
+        let earlier = KeyedJob { id: JobId(row.try_get("id")?), sha256: row.try_get("content_sha256")? };
+        let job = self.job(earlier.id).await?;
+        earlier.check(job, new, layout).map(Some)
     }
 
     async fn insert_batches(&mut self, job: JobId, layout: &JobLayout) -> Result<(), StoreError> {
@@ -145,7 +95,13 @@ impl StoreTx<'_> {
         Ok(())
     }
 
-    async fn insert_warnings(&mut self, id: JobId, layout: &JobLayout, now: Timestamp) -> Result<(), StoreError> {
+    /// Adds the warnings about a file to the history of its job.
+    pub(crate) async fn insert_warnings(
+        &mut self,
+        id: JobId,
+        layout: &JobLayout,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         for warning in &layout.warnings {
             let entry = NewHistoryEntry::of_job(id, now, "warned", JobState::Pending);
             self.insert_history(NewHistoryEntry { message: Some(warning), ..entry }).await?;
@@ -154,19 +110,19 @@ impl StoreTx<'_> {
     }
 
     /// Publishes the events of a new job.
-    fn publish_accepted(&mut self, id: JobId, new: &NewJob, layout: &JobLayout) {
+    pub(crate) fn publish_accepted(&mut self, id: JobId, new: &NewJob, layout: &JobLayout) {
         self.publish(ChangeEvent::Job(id));
         self.count(MetricEvent::Accepted { instance: new.instance.clone(), bytes: layout.bytes });
     }
 }
 
 /// Returns the message of the history entry of a submission.
-fn accepted_message(new: &NewJob) -> String {
+pub(crate) fn accepted_message(new: &NewJob) -> String {
     format!("from {}", new.source)
 }
 
 /// Returns the new job as reading it would give it, without two more queries.
-fn to_record(id: JobId, new: NewJob, layout: &JobLayout, now: Timestamp) -> Job {
+pub(crate) fn created_job(id: JobId, new: NewJob, layout: &JobLayout, now: Timestamp) -> Job {
     let batch = |(part, rows): (u32, &PartRange)| Batch {
         first_line: rows.first_line,
         ..Batch::new(part, rows.rows, rows.from, rows.to)
@@ -205,7 +161,7 @@ mod tests {
     use crate::clock::from_ms;
     use crate::domain::{Format, Source, Target};
     use crate::store::new_job::Inserted;
-    use crate::store::tables::chunks::StoredFile;
+    use crate::store::tables::chunks::{CompressedChunk, StoredFile};
     use crate::store::test_util::{file, leads, store};
 
     fn keyed(key: &str) -> NewJob {

@@ -1,0 +1,241 @@
+//! Complete files: creates the jobs of files that are received whole, many of them with one call of the connection.
+//!
+//! Each call of the connection's thread takes longer than SQLite takes for a row, so a job of its own for each call
+//! would spend nearly all its time on the way.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+use sqlx::Row;
+
+use crate::domain::{BatchKey, JobId, JobState};
+use crate::store::engine::transaction::StoreTx;
+use crate::store::error::StoreError;
+use crate::store::models::Job;
+use crate::store::new_job::{Inserted, JobLayout, NewJob};
+use crate::store::tables::chunks::CompressedChunk;
+use crate::store::tables::column_values::ColumnValues;
+use crate::store::tables::job_columns::with_new_job;
+use crate::store::tables::submissions::{accepted_message, created_job};
+
+/// How many jobs one call inserts, most first. There are few sizes so that the connection keeps the statement of each,
+/// and SQLite allows 32,766 parameters in one.
+const JOBS_IN_CALL: [usize; 4] = [64, 16, 4, 1];
+
+/// SQL of the id of a new job; the parameter counts from 1 within the call. Ids only rise, as the sequence says, which
+/// does not change within a statement.
+const NEW_ID: &str = "(SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'job') + ?";
+
+/// SQL of the id of a job that was inserted by the same call; the parameter counts from 0 at the last one.
+const INSERTED_ID: &str = "(SELECT seq FROM sqlite_sequence WHERE name = 'job') - ?";
+
+/// A file that is a single chunk, to become a job.
+pub(crate) struct CompleteFile {
+    /// The parameters.
+    pub new: NewJob,
+    /// What was found by reading it.
+    pub layout: JobLayout,
+    /// Its content.
+    pub chunk: CompressedChunk,
+    /// When it was received.
+    pub now: Timestamp,
+}
+
+impl StoreTx<'_> {
+    /// Adds a job for each file and returns the results in the order of the files.
+    ///
+    /// # Errors
+    /// A database error, after which none of the jobs may be kept. What prevents the job of one file only is the result
+    /// of that file.
+    pub(crate) async fn add_jobs(
+        &mut self,
+        files: &[CompleteFile],
+    ) -> Result<Vec<Result<Inserted, StoreError>>, StoreError> {
+        let mut results: Vec<Option<Result<Inserted, StoreError>>> = files.iter().map(|_| None).collect();
+        let mut waiting: Vec<usize> = (0..files.len()).collect();
+        while !waiting.is_empty() {
+            // A second file with one key waits for the job of the first one.
+            let mut keys = HashSet::new();
+            let (now, later): (Vec<usize>, Vec<usize>) =
+                waiting.into_iter().partition(|&at| FileKey::of(&files[at].new).is_none_or(|key| keys.insert(key)));
+            let known = self.jobs_by_key(now.iter().map(|&at| &files[at])).await?;
+            let mut accepted = Vec::new();
+            for at in now {
+                let file = &files[at];
+                match FileKey::of(&file.new).and_then(|key| known.get(&key)) {
+                    Some(earlier) => results[at] = Some(self.existing_job(earlier, file).await?),
+                    None => match self.budget.reserve_for_file(file.chunk.data.len() as u64) {
+                        Ok(()) => accepted.push(at),
+                        Err(error) => results[at] = Some(Err(error)),
+                    },
+                }
+            }
+            for (at, job) in self.insert_jobs(files, &accepted).await? {
+                results[at] = Some(Ok(Inserted::Created(job)));
+            }
+            waiting = later;
+        }
+        Ok(results.into_iter().map(|result| result.expect("each file has a result")).collect())
+    }
+
+    /// Returns the jobs that earlier submissions with the keys of `files` created.
+    async fn jobs_by_key<'f>(
+        &mut self,
+        files: impl Iterator<Item = &'f CompleteFile>,
+    ) -> Result<HashMap<FileKey, KeyedJob>, StoreError> {
+        let keys: Vec<FileKey> = files.filter_map(|file| FileKey::of(&file.new)).collect();
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let asked: Vec<[&str; 2]> = keys.iter().map(|key| [key.key.as_str(), key.client.as_str()]).collect();
+        let asked = serde_json::to_string(&asked).expect("text is JSON");
+        // CROSS JOIN fixes the order: the index of the keys is searched once for each of them.
+        let rows = sqlx::query(
+            "SELECT asked.key AS number, job.id, job.content_sha256 FROM json_each(?) AS asked
+             CROSS JOIN job ON job.idempotency_key = asked.value ->> 0
+                 AND iif(job.source = 'client', job.source_name, '') = asked.value ->> 1",
+        )
+        .bind(asked)
+        .fetch_all(&mut *self.conn)
+        .await?;
+        let mut known = HashMap::new();
+        for row in rows {
+            let number: i64 = row.try_get("number")?;
+            let key =
+                usize::try_from(number).ok().and_then(|number| keys.get(number)).ok_or(sqlx::Error::RowNotFound)?;
+            let job = KeyedJob { id: JobId(row.try_get("id")?), sha256: row.try_get("content_sha256")? };
+            known.insert(key.clone(), job);
+        }
+        Ok(known)
+    }
+
+    /// Returns the job that has the key of `file`, if it is about the same content.
+    async fn existing_job(
+        &mut self,
+        earlier: &KeyedJob,
+        file: &CompleteFile,
+    ) -> Result<Result<Inserted, StoreError>, StoreError> {
+        let job = self.job(earlier.id).await?;
+        Ok(earlier.check(job, &file.new, &file.layout).map(Inserted::Existing))
+    }
+
+    /// Inserts the jobs of those of the files whose numbers are `accepted`. Returns each number with its job.
+    async fn insert_jobs(
+        &mut self,
+        files: &[CompleteFile],
+        accepted: &[usize],
+    ) -> Result<Vec<(usize, Job)>, StoreError> {
+        let mut jobs = Vec::with_capacity(accepted.len());
+        let mut rest = accepted;
+        while !rest.is_empty() {
+            let size = JOBS_IN_CALL.into_iter().find(|&size| size <= rest.len()).expect("one is not too many");
+            let (now, later) = rest.split_at(size);
+            let call: Vec<&CompleteFile> = now.iter().map(|&at| &files[at]).collect();
+            let first = self.insert_in_one_call(&call).await?;
+            for ((id, at), file) in (first..).zip(now).zip(call) {
+                jobs.push((*at, self.finish_job(JobId(id), file).await?));
+            }
+            rest = later;
+        }
+        Ok(jobs)
+    }
+
+    /// Inserts the row of each job, its content, its first batch and its first history entry. Returns the id of the
+    /// first job; those of the others follow it.
+    async fn insert_in_one_call(&mut self, files: &[&CompleteFile]) -> Result<i64, StoreError> {
+        let mut rows = ColumnValues::default();
+        for (number, file) in (1_i64..).zip(files) {
+            rows = with_new_job(rows.set_expression("id", NEW_ID, number), &file.new, &file.layout, file.now);
+        }
+        rows = rows.end_insert("job");
+        let count = i64::try_from(files.len()).expect("a call has few files");
+        let from_last = || (0..count).rev().zip(files);
+        for (number, CompleteFile { chunk, .. }) in from_last() {
+            rows = rows
+                .set_expression("job_id", INSERTED_ID, number)
+                .set("kind", "file")
+                .set("part", 0)
+                .set("byte_from", chunk.from.cast_signed())
+                .set("bytes", i64::try_from(chunk.bytes).unwrap_or(i64::MAX))
+                .set("packed", chunk.data.as_slice())
+                .end_row();
+        }
+        rows = rows.end_insert("chunk");
+        for (number, file) in from_last() {
+            let Some(part) = file.layout.parts.first() else { continue };
+            rows = rows
+                .set_expression("job_id", INSERTED_ID, number)
+                .set("part", 1)
+                .set("state", "pending")
+                .set("byte_from", part.from.cast_signed())
+                .set("byte_to", part.to.cast_signed())
+                .set("rows", part.rows.cast_signed())
+                .set("first_line", part.first_line.map(u64::cast_signed))
+                .end_row();
+        }
+        rows = rows.end_insert("batch");
+        for (number, file) in from_last() {
+            rows = rows
+                .set_expression("job_id", INSERTED_ID, number)
+                .set("at", file.now.as_millisecond())
+                .set("event", "received")
+                .set("state", JobState::Pending.as_str())
+                .set("message", accepted_message(&file.new))
+                .end_row();
+        }
+        let query = rows.end_insert("history").into_query("SELECT seq FROM sqlite_sequence WHERE name = 'job'");
+        // `fetch_one` would stop at the first row of any statement.
+        let found = query.fetch_all(&mut *self.conn).await?;
+        let last: i64 = found.last().ok_or(sqlx::Error::RowNotFound)?.try_get("seq")?;
+        Ok(last - count + 1)
+    }
+
+    /// Inserts what few jobs have, and publishes the job.
+    async fn finish_job(&mut self, id: JobId, file: &CompleteFile) -> Result<Job, StoreError> {
+        for (part, rows) in (1_u32..).zip(&file.layout.parts).skip(1) {
+            self.insert_batch(BatchKey { job: id, part }, rows).await?;
+        }
+        self.insert_warnings(id, &file.layout, file.now).await?;
+        self.publish_accepted(id, &file.new, &file.layout);
+        Ok(created_job(id, file.new.clone(), &file.layout, file.now))
+    }
+}
+
+/// An idempotency key and the client that it belongs to; empty for all that is no client.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct FileKey {
+    /// The key.
+    pub key: String,
+    /// The client's id.
+    pub client: String,
+}
+
+impl FileKey {
+    /// Returns the key of a file, if it has one.
+    pub(crate) fn of(new: &NewJob) -> Option<FileKey> {
+        let key = new.idempotency_key.clone()?;
+        Some(FileKey { key, client: new.source.client_id().unwrap_or_default().to_owned() })
+    }
+}
+
+/// A job that has an idempotency key.
+pub(crate) struct KeyedJob {
+    /// Its id.
+    pub id: JobId,
+    /// The hash of its content.
+    pub sha256: Option<Vec<u8>>,
+}
+
+impl KeyedJob {
+    /// Returns the job for a second file with its key.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyReused`] if the file or its parameters differ.
+    pub(crate) fn check(&self, job: Job, new: &NewJob, layout: &JobLayout) -> Result<Job, StoreError> {
+        let same = self.sha256.as_deref() == layout.sha256.as_ref().map(<[u8; 32]>::as_slice)
+            && job.instance == new.instance
+            && job.target == new.target
+            && job.format == new.format;
+        if same { Ok(job) } else { Err(StoreError::KeyReused(new.idempotency_key.clone().unwrap_or_default())) }
+    }
+}
