@@ -1,6 +1,7 @@
 //! SQLite engine of the store: opens, writes, checks and copies the database file. Knows no job.
 
 pub(super) mod backup;
+mod checkpointer;
 pub(super) mod connection;
 pub(super) mod database_paths;
 pub(super) mod disk_reserve;

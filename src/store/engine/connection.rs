@@ -8,6 +8,8 @@ use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+use crate::store::engine::checkpointer::MAX_PAGES;
+
 /// Read connections. More bring nothing on a small machine, and each has a page cache of its own.
 const MAX_READERS: u32 = 4;
 
@@ -46,6 +48,8 @@ pub(crate) fn writer_options(path: &Path) -> SqliteConnectOptions {
         .pragma("secure_delete", "ON")
         // A WAL that has grown under load is truncated after its checkpoint.
         .pragma("journal_size_limit", "16777216")
+        // The checkpointer comes before.
+        .pragma("wal_autocheckpoint", MAX_PAGES)
         .busy_timeout(Duration::from_secs(10))
         .disable_statement_logging()
 }

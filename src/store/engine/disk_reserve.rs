@@ -43,6 +43,8 @@ pub(crate) struct DiskBudget {
     files: Result<u64, StoreError>,
     /// For Marketo's reports.
     reports: u64,
+    /// Taken from both so far.
+    reserved: u64,
 }
 
 impl DiskReserve {
@@ -82,6 +84,7 @@ impl DiskReserve {
             files: if self.is_short() { Err(StoreError::Full) } else { Ok(above(self.size + self.low() + wal_bytes)) },
             // A quarter is kept for what is stored nowhere else. Marketo keeps its reports for some days.
             reports: above(self.size / 4).min(free),
+            reserved: 0,
         }
     }
 
@@ -142,12 +145,12 @@ impl DiskBudget {
     /// Returns a budget with this room for files.
     #[cfg(test)]
     pub fn of_files(files: Result<u64, StoreError>) -> DiskBudget {
-        DiskBudget { files, reports: u64::MAX }
+        DiskBudget { files, reports: u64::MAX, reserved: 0 }
     }
 
     /// Returns a budget without limits.
     pub fn unlimited() -> DiskBudget {
-        DiskBudget { files: Ok(u64::MAX), reports: u64::MAX }
+        DiskBudget { files: Ok(u64::MAX), reports: u64::MAX, reserved: 0 }
     }
 
     /// Forbids new files, for this reason.
@@ -171,6 +174,7 @@ impl DiskBudget {
     pub fn reserve_for_file(&mut self, bytes: u64) -> Result<(), StoreError> {
         let left = self.files.as_mut().map_err(|error| error.clone())?;
         *left = left.checked_sub(with_wal_copy(bytes)).ok_or(StoreError::Full)?;
+        self.reserved += bytes;
         Ok(())
     }
 
@@ -180,7 +184,13 @@ impl DiskBudget {
     /// [`StoreError::Full`]
     pub fn reserve_for_report(&mut self, bytes: u64) -> Result<(), StoreError> {
         self.reports = self.reports.checked_sub(with_wal_copy(bytes)).ok_or(StoreError::Full)?;
+        self.reserved += bytes;
         Ok(())
+    }
+
+    /// Returns the bytes that were taken so far.
+    pub fn reserved(&self) -> u64 {
+        self.reserved
     }
 }
 

@@ -34,6 +34,11 @@ impl WriteGroup {
         WriteGroup { health, budget, changes: Vec::new(), replies: Vec::new() }
     }
 
+    /// Returns the bytes of content that the writes stored.
+    pub fn content_bytes(&self) -> u64 {
+        self.budget.reserved()
+    }
+
     /// Runs the writes in one transaction and commits it.
     ///
     /// # Errors

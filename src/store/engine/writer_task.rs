@@ -10,6 +10,7 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::sync::mpsc;
 
 use crate::log_throttle::LogThrottle;
+use crate::store::engine::checkpointer::Checkpointer;
 use crate::store::engine::disk_reserve::DiskReserve;
 use crate::store::engine::disk_state::{DiskRoom, DiskState};
 use crate::store::engine::group_commit::WriteGroup;
@@ -25,8 +26,8 @@ const MAX_GROUP_SIZE: usize = 256;
 /// How often the free space is measured while the reserve is incomplete and nothing is written.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Copies the WAL into the database, so that its space is used again. Otherwise it would grow to eight megabytes before
-/// its checkpoint, and there may be no space for that.
+/// Copies the WAL into the database, so that its space is used again. Otherwise it would grow to eight megabytes and more
+/// before its checkpoint, and there may be no space for that.
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
 /// Returns some unused pages of the database to the file system.
@@ -53,6 +54,7 @@ impl WriterTask {
     pub async fn run(mut self, mut waiting: mpsc::Receiver<WriteRequest>) {
         let mut writes = Vec::with_capacity(MAX_GROUP_SIZE);
         let mut throttle = LogThrottle::default();
+        let mut checkpointer = Checkpointer::new(self.options.clone(), self.health.clone());
         loop {
             tokio::select! {
                 biased;
@@ -68,6 +70,7 @@ impl WriterTask {
             }
             let started = Instant::now();
             let (group, outcome) = self.run_group(&mut writes).await;
+            let bytes = group.content_bytes();
             match &outcome {
                 Ok(()) => {
                     for change in group.changes {
@@ -85,7 +88,13 @@ impl WriterTask {
             for reply in group.replies {
                 reply(outcome.clone());
             }
+            if let Some(conn) = self.conn.as_mut()
+                && let Err(error) = checkpointer.after_group(conn, bytes).await
+            {
+                tracing::debug!(%error, "the WAL could not be copied");
+            }
         }
+        checkpointer.stop().await;
         if let Some(conn) = self.conn
             && let Err(error) = conn.close().await
         {
