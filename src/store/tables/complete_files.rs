@@ -239,3 +239,134 @@ impl KeyedJob {
         if same { Ok(job) } else { Err(StoreError::KeyReused(new.idempotency_key.clone().unwrap_or_default())) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::from_ms;
+    use crate::domain::Source;
+    use crate::store::handle::Store;
+    use crate::store::new_job::PartRange;
+    use crate::store::tables::chunks::StoredFile;
+    use crate::store::test_util::{leads, store};
+
+    /// A file with content, rows and warnings of its own.
+    fn numbered(number: u64) -> (Vec<u8>, JobLayout) {
+        let mut bytes = b"email\n".to_vec();
+        let mut parts = Vec::new();
+        for part in 0..=number % 3 {
+            let from = bytes.len() as u64;
+            bytes.extend_from_slice(format!("{number}.{part}@example.com\n").as_bytes());
+            parts.push(PartRange { from, to: bytes.len() as u64, rows: 1, first_line: Some(part + 2) });
+        }
+        let layout = JobLayout {
+            bytes: bytes.len() as u64,
+            header: (0, 6),
+            rows: parts.len() as u64,
+            parts,
+            sha256: Some([u8::try_from(number).unwrap(); 32]),
+            packing: None,
+            warnings: (0..number % 2).map(|_| format!("warning {number}")).collect(),
+        };
+        (bytes, layout)
+    }
+
+    async fn add(store: &Store, new: NewJob, number: u64) -> Result<Inserted, StoreError> {
+        let (bytes, layout) = numbered(number);
+        let now = from_ms(i64::try_from(number).unwrap());
+        store.add(new, layout, CompressedChunk::compress(0, &bytes).unwrap(), now).await
+    }
+
+    fn created(result: Result<Inserted, StoreError>) -> Job {
+        match result {
+            Ok(Inserted::Created(job)) => job,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn jobs_that_are_added_together_keep_their_own_data() {
+        let store = store().await;
+        let new = |number: u64| NewJob {
+            filename: format!("{number}.csv"),
+            idempotency_key: (number.is_multiple_of(2)).then(|| format!("key {number}")),
+            ..leads()
+        };
+        // More than one call inserts, and the first one is under way while the others arrive.
+        let results = futures_util::future::join_all((0..150).map(|number| add(&store, new(number), number))).await;
+        for (number, result) in (0..).zip(results) {
+            let job = created(result);
+            assert_eq!(job.filename, format!("{number}.csv"));
+            assert_eq!(store.job(job.id).await.unwrap(), job, "the returned job equals the stored one");
+            let mut content = store.content(StoredFile::submitted(job.id), 0..job.bytes);
+            assert_eq!(content.next().await.unwrap().unwrap(), numbered(number).0);
+            let history = store.history(job.id).await.unwrap();
+            assert_eq!(history.len() as u64, 1 + number % 2, "job {number}");
+            assert_eq!(history[0].at, job.created_at);
+        }
+        assert_eq!(store.jobs(None, 200, None).await.unwrap().len(), 150);
+    }
+
+    #[tokio::test]
+    async fn one_key_in_files_that_are_added_together_is_one_job() {
+        let store = store().await;
+        let keyed = || NewJob { idempotency_key: Some("k".into()), ..leads() };
+        let client = || NewJob { source: Source::Client { client_id: "crm".into() }, ..keyed() };
+        let (first, same, other, clients) = tokio::join!(
+            add(&store, keyed(), 1),
+            add(&store, keyed(), 1),
+            add(&store, keyed(), 2),
+            add(&store, client(), 3)
+        );
+        let first = created(first);
+        assert!(matches!(same, Ok(Inserted::Existing(job)) if job.id == first.id));
+        assert!(matches!(other, Err(StoreError::KeyReused(_))));
+        assert_ne!(created(clients).id, first.id);
+        assert!(matches!(add(&store, keyed(), 1).await, Ok(Inserted::Existing(job)) if job.id == first.id));
+        assert_eq!(store.jobs(None, 9, None).await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_fails_does_not_undo_others() {
+        let store = store().await;
+        // A job that is not there breaks a rule of the table.
+        let wrong = || NewJob { retry_of: Some(JobId(99)), ..leads() };
+        let (a, b, c, d) = tokio::join!(
+            add(&store, leads(), 1),
+            add(&store, wrong(), 2),
+            add(&store, leads(), 3),
+            add(&store, wrong(), 4)
+        );
+        assert!(b.is_err() && d.is_err());
+        for (result, number) in [(a, 1), (c, 3)] {
+            let job = created(result);
+            let mut content = store.content(StoredFile::submitted(job.id), 0..job.bytes);
+            assert_eq!(content.next().await.unwrap().unwrap(), numbered(number).0);
+        }
+        assert_eq!(store.jobs(None, 9, None).await.unwrap().len(), 2);
+        created(add(&store, leads(), 5).await);
+    }
+
+    #[tokio::test]
+    async fn files_whose_callers_are_dropped_are_added() {
+        let store = store().await;
+        {
+            let (first, second) = (add(&store, leads(), 1), add(&store, leads(), 2));
+            tokio::pin!(first, second);
+            // The first polls queue them; then the callers stop waiting.
+            assert!(futures_util::poll!(first.as_mut()).is_pending());
+            assert!(futures_util::poll!(second.as_mut()).is_pending());
+        }
+        created(add(&store, leads(), 3).await);
+        assert_eq!(store.jobs(None, 9, None).await.unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn files_are_refused_after_the_store_is_closed() {
+        let store = store().await;
+        store.close().await;
+        for number in 0..2 {
+            assert!(matches!(add(&store, leads(), number).await, Err(StoreError::Closed)));
+        }
+    }
+}
