@@ -16,6 +16,7 @@ pub(super) mod complete_files;
 pub(super) mod duplicate_batch_ids;
 pub(super) mod erase;
 pub(super) mod history;
+pub(super) mod idempotency_keys;
 pub(super) mod incomplete_submissions;
 pub(super) mod instances;
 pub(super) mod job_columns;

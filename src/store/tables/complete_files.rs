@@ -3,7 +3,7 @@
 //! Each call of the connection's thread takes longer than SQLite takes for a row, so a job of its own for each call
 //! would spend nearly all its time on the way.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -15,6 +15,7 @@ use crate::store::models::Job;
 use crate::store::new_job::{Inserted, JobLayout, NewJob};
 use crate::store::tables::chunks::CompressedChunk;
 use crate::store::tables::column_values::ColumnValues;
+use crate::store::tables::idempotency_keys::{FileKey, KeyedJob};
 use crate::store::tables::job_columns::with_new_job;
 use crate::store::tables::submissions::{accepted_message, created_job};
 
@@ -58,7 +59,7 @@ impl StoreTx<'_> {
             let mut keys = HashSet::new();
             let (now, later): (Vec<usize>, Vec<usize>) =
                 waiting.into_iter().partition(|&at| FileKey::of(&files[at].new).is_none_or(|key| keys.insert(key)));
-            let known = self.jobs_by_key(now.iter().map(|&at| &files[at])).await?;
+            let known = self.jobs_by_key(now.iter().filter_map(|&at| FileKey::of(&files[at].new)).collect()).await?;
             let mut accepted = Vec::new();
             for at in now {
                 let file = &files[at];
@@ -76,37 +77,6 @@ impl StoreTx<'_> {
             waiting = later;
         }
         Ok(results.into_iter().map(|result| result.expect("each file has a result")).collect())
-    }
-
-    /// Returns the jobs that earlier submissions with the keys of `files` created.
-    async fn jobs_by_key<'f>(
-        &mut self,
-        files: impl Iterator<Item = &'f CompleteFile>,
-    ) -> Result<HashMap<FileKey, KeyedJob>, StoreError> {
-        let keys: Vec<FileKey> = files.filter_map(|file| FileKey::of(&file.new)).collect();
-        if keys.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let asked: Vec<[&str; 2]> = keys.iter().map(|key| [key.key.as_str(), key.client.as_str()]).collect();
-        let asked = serde_json::to_string(&asked).expect("text is JSON");
-        // CROSS JOIN fixes the order: the index of the keys is searched once for each of them.
-        let rows = sqlx::query(
-            "SELECT asked.key AS number, job.id, job.content_sha256 FROM json_each(?) AS asked
-             CROSS JOIN job ON job.idempotency_key = asked.value ->> 0
-                 AND iif(job.source = 'client', job.source_name, '') = asked.value ->> 1",
-        )
-        .bind(asked)
-        .fetch_all(&mut *self.conn)
-        .await?;
-        let mut known = HashMap::new();
-        for row in rows {
-            let number: i64 = row.try_get("number")?;
-            let key =
-                usize::try_from(number).ok().and_then(|number| keys.get(number)).ok_or(sqlx::Error::RowNotFound)?;
-            let job = KeyedJob { id: JobId(row.try_get("id")?), sha256: row.try_get("content_sha256")? };
-            known.insert(key.clone(), job);
-        }
-        Ok(known)
     }
 
     /// Returns the job that has the key of `file`, if it is about the same content.
@@ -198,45 +168,6 @@ impl StoreTx<'_> {
         self.insert_warnings(id, &file.layout, file.now).await?;
         self.publish_accepted(id, &file.new, &file.layout);
         Ok(created_job(id, file.new.clone(), &file.layout, file.now))
-    }
-}
-
-/// An idempotency key and the client that it belongs to; empty for all that is no client.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) struct FileKey {
-    /// The key.
-    pub key: String,
-    /// The client's id.
-    pub client: String,
-}
-
-impl FileKey {
-    /// Returns the key of a file, if it has one.
-    pub(crate) fn of(new: &NewJob) -> Option<FileKey> {
-        let key = new.idempotency_key.clone()?;
-        Some(FileKey { key, client: new.source.client_id().unwrap_or_default().to_owned() })
-    }
-}
-
-/// A job that has an idempotency key.
-pub(crate) struct KeyedJob {
-    /// Its id.
-    pub id: JobId,
-    /// The hash of its content.
-    pub sha256: Option<Vec<u8>>,
-}
-
-impl KeyedJob {
-    /// Returns the job for a second file with its key.
-    ///
-    /// # Errors
-    /// [`StoreError::KeyReused`] if the file or its parameters differ.
-    pub(crate) fn check(&self, job: Job, new: &NewJob, layout: &JobLayout) -> Result<Job, StoreError> {
-        let same = self.sha256.as_deref() == layout.sha256.as_ref().map(<[u8; 32]>::as_slice)
-            && job.instance == new.instance
-            && job.target == new.target
-            && job.format == new.format;
-        if same { Ok(job) } else { Err(StoreError::KeyReused(new.idempotency_key.clone().unwrap_or_default())) }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Submissions: creates a job from a file that is received chunk by chunk, with a final commit.
 
 use jiff::Timestamp;
-use sqlx::Row;
 
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchKey, JobId, JobState};
@@ -11,7 +10,6 @@ use crate::store::events::{ChangeEvent, MetricEvent};
 use crate::store::models::{Batch, Job};
 use crate::store::new_job::{Inserted, JobLayout, NewJob, PartRange};
 use crate::store::tables::chunks::CHUNK_BYTES;
-use crate::store::tables::complete_files::KeyedJob;
 use crate::store::tables::history::NewHistoryEntry;
 use crate::store::tables::job_columns::{received_columns, receiving_job_columns};
 
@@ -69,23 +67,6 @@ impl StoreTx<'_> {
         .execute(&mut *self.conn)
         .await?;
         Ok(())
-    }
-
-    /// Returns the job that an earlier submission with the same key created, if there is one.
-    async fn find_by_idempotency_key(&mut self, new: &NewJob, layout: &JobLayout) -> Result<Option<Job>, StoreError> {
-        let Some(key) = &new.idempotency_key else { return Ok(None) };
-        let row = sqlx::query(
-            "SELECT id, content_sha256 FROM job
-             WHERE idempotency_key = ? AND iif(source = 'client', source_name, '') = ?",
-        )
-        .bind(key)
-        .bind(new.source.client_id().unwrap_or_default())
-        .fetch_optional(&mut *self.conn)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let earlier = KeyedJob { id: JobId(row.try_get("id")?), sha256: row.try_get("content_sha256")? };
-        let job = self.job(earlier.id).await?;
-        earlier.check(job, new, layout).map(Some)
     }
 
     async fn insert_batches(&mut self, job: JobId, layout: &JobLayout) -> Result<(), StoreError> {
