@@ -25,14 +25,17 @@ mod job_outcomes;
 mod job_progress;
 mod job_selection;
 mod job_watch;
+mod key_reader;
 mod manual;
 mod once_key;
 mod output;
 mod output_file;
+mod queue_frame;
 #[cfg(test)]
 mod reference;
 mod render;
 mod report_check;
+mod status_watch;
 mod target_args;
 mod terminal_text;
 mod top_reasons;

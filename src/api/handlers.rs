@@ -10,6 +10,7 @@ pub(super) mod instances;
 pub(super) mod jobs;
 pub(super) mod joined_report;
 pub(super) mod metrics;
+pub(super) mod queue;
 pub(super) mod reasons;
 pub(super) mod report_rows;
 pub(super) mod reports;

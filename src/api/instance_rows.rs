@@ -1,6 +1,6 @@
 //! Rows of an instance at one moment, as far as the waiting and the estimates of its jobs depend on them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -12,8 +12,8 @@ use crate::store::{Job, QueueOutlook, Store, StoreError};
 
 /// The rows of an instance at one moment.
 pub(super) struct InstanceRows {
-    outlook: QueueOutlook,
-    rules: SchedulingRules,
+    pub(super) outlook: QueueOutlook,
+    pub(super) rules: SchedulingRules,
     next_call_at: Option<Timestamp>,
     now: Timestamp,
     /// The oldest unended job of each group that is asked for.
@@ -32,12 +32,43 @@ impl InstanceRows {
         groups: Vec<String>,
     ) -> Result<InstanceRows, StoreError> {
         let clock = scheduler.observe().await?;
-        let now = clock.now();
         let group_heads = store.group_heads(scheduler.name(), groups).await?;
         let outlook = scheduler.outlook(&clock).await?;
+        Ok(InstanceRows::new(scheduler, outlook, group_heads, clock.now()))
+    }
+
+    /// Reads the rows of an instance, for its whole queue.
+    ///
+    /// # Errors
+    /// An error of reading the database.
+    pub(super) async fn read_queue(scheduler: &InstanceScheduler) -> Result<InstanceRows, StoreError> {
+        let clock = scheduler.observe().await?;
+        let outlook = scheduler.outlook(&clock).await?;
+        let heads = outlook.queued.iter().filter_map(|batch| batch.group.clone().zip(batch.group_head)).collect();
+        Ok(InstanceRows::new(scheduler, outlook, heads, clock.now()))
+    }
+
+    fn new(
+        scheduler: &InstanceScheduler,
+        outlook: QueueOutlook,
+        group_heads: HashMap<String, JobId>,
+        now: Timestamp,
+    ) -> InstanceRows {
         let rules = SchedulingRules::from_instance(&scheduler.config());
         let forecast = QueueForecast::of(&outlook, &rules, now);
-        Ok(InstanceRows { outlook, rules, next_call_at: scheduler.next_call_at(now), now, group_heads, forecast })
+        InstanceRows { outlook, rules, next_call_at: scheduler.next_call_at(now), now, group_heads, forecast }
+    }
+
+    /// Returns the jobs with pending batches in the order in which these will probably be uploaded. Jobs whose uploads
+    /// are not foreseen come last, by priority and age.
+    pub(super) fn upload_order(&self) -> Vec<JobId> {
+        let mut batches: Vec<_> = self.outlook.queued.iter().map(|batch| batch.key).collect();
+        batches.sort_by_key(|&key| {
+            let upload = self.forecast.upload(key);
+            (upload.is_none(), upload)
+        });
+        let mut listed = HashSet::new();
+        batches.into_iter().map(|key| key.job).filter(|&job| listed.insert(job)).collect()
     }
 
     /// Returns a job of the instance with what its explanation depends on.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode};
 
-use crate::api::dto::{InstanceStatus, NotReady, Readiness, Status};
+use crate::api::dto::{InstanceQueue, InstanceStatus, NotReady, Readiness, Status};
 use crate::client::error::ClientError;
 use crate::client::http_client::Client;
 use crate::client::response::{read, refusal};
@@ -27,6 +27,16 @@ impl Client {
     /// [`ClientError`]
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.call(self.request(Method::GET, "/v1/status")).await
+    }
+
+    /// Returns what occupies an instance's slots, and at most `limit` pending jobs behind them.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn queue(&self, instance: &str, limit: usize) -> Result<InstanceQueue, ClientError> {
+        let name = utf8_percent_encode(instance, NON_ALPHANUMERIC);
+        let request = self.request(Method::GET, &format!("/v1/instances/{name}/queue"));
+        self.call(request.query(&[("limit", limit)])).await
     }
 
     /// Returns the id that the daemon's calls to Marketo carry; none where an older daemon has none.

@@ -45,6 +45,17 @@ impl QueueForecast {
         QueueForecast { imports: simulation.into_imports() }
     }
 
+    /// Returns when a pending batch will probably be uploaded; none where that is not foreseen.
+    pub fn upload(&self, key: BatchKey) -> Option<Timestamp> {
+        self.imports.get(&key).map(|import| import.upload)
+    }
+
+    /// Returns when the import of a batch will probably end; none where that is not foreseen. Of batches that share an
+    /// import, the one that stands for it is meant.
+    pub fn import_end(&self, key: BatchKey) -> Option<Timestamp> {
+        self.imports.get(&key).and_then(|import| import.end)
+    }
+
     /// Returns the estimate for a job of the instance. It has no end where a batch waits for an operator, comes behind
     /// something whose end is unknown, or behind the batches of the outlook.
     pub fn estimate(&self, job: &Job) -> Estimate {

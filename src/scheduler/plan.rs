@@ -49,6 +49,11 @@ impl SchedulingRules {
         }
     }
 
+    /// Returns the most imports that Marketo runs at once for this instance.
+    pub fn max_importing(&self) -> u32 {
+        (poll_interval::ACTIVE_IMPORTS as u32).min(self.max_in_flight)
+    }
+
     /// Returns the longest wait of a batch or of the instance's uploads. (Quota pauses are longer and do not count
     /// here.)
     pub fn longest_pause(&self) -> Duration {

@@ -14,7 +14,7 @@ use crate::domain::{BatchKey, BatchState, JobId};
 use crate::scheduler::group_order::GroupOrder;
 use crate::scheduler::import_duration::ImportDuration;
 use crate::scheduler::plan::SchedulingRules;
-use crate::scheduler::poll_interval::{ACTIVE_IMPORTS, in_order};
+use crate::scheduler::poll_interval::in_order;
 use crate::store::{InFlightBatch, QueueOutlook, QueuedBatch, Snapshot};
 
 /// An import that takes longer than expected probably takes a further part of the time that it has taken, one in so
@@ -49,7 +49,7 @@ impl SlotLimits {
         let observed = snapshot.instance.observed_slot_limit.map_or(usize::MAX, |slots| (slots as usize).max(1));
         SlotLimits {
             in_flight: max_in_flight.saturating_sub(unforeseen).min(observed),
-            importing: ACTIVE_IMPORTS.min(max_in_flight),
+            importing: rules.max_importing() as usize,
             upload_bytes: rules.upload_bytes,
         }
     }

@@ -58,6 +58,18 @@ impl CliEnv {
         self.runtime.block_on(self.env.in_state(JobId(job), state));
     }
 
+    /// The status and the JSON answer of a `GET`.
+    pub fn json(&self, path: &str) -> (u16, Value) {
+        self.runtime.block_on(self.env.json("GET", path))
+    }
+
+    /// The JSON answer of a successful `GET`.
+    pub fn get_json(&self, path: &str) -> Value {
+        let (status, answer) = self.json(path);
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.env.folder.path().join(name)
     }

@@ -42,6 +42,7 @@ mod shared_import_faults;
 mod shared_import_jobs;
 mod shared_imports;
 mod slow_clients;
+mod status_watch;
 mod stopping;
 #[path = "../support/mod.rs"]
 mod support;

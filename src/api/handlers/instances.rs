@@ -78,7 +78,11 @@ async fn renew_secret(scheduler: &InstanceScheduler) -> Result<Option<String>, P
 ///
 /// # Errors
 /// 403 where the sender may not use it, 404 where it is not configured.
-fn find_scheduler<'a>(daemon: &'a AppState, caller: &Identity, name: &str) -> Result<&'a InstanceScheduler, Problem> {
+pub(super) fn find_scheduler<'a>(
+    daemon: &'a AppState,
+    caller: &Identity,
+    name: &str,
+) -> Result<&'a InstanceScheduler, Problem> {
     caller.check_instance(name)?;
     daemon.scheduler(name).ok_or_else(|| {
         let configured = daemon.schedulers.iter().map(InstanceScheduler::name).collect::<Vec<_>>().join(", ");

@@ -1,11 +1,12 @@
 //! Table of all routes, with the description of each.
 
 use crate::api::dto::{
-    EraseReportDto, EventData, ExplanationDto, History, InstanceStatus, JobDto, JobsPage, NotReady, Readiness,
-    ReasonsDto, ReportRowDto, RetentionRunDto, RetriedJob, Status, SubmittedJob,
+    EraseReportDto, EventData, ExplanationDto, History, InstanceQueue, InstanceStatus, JobDto, JobsPage, NotReady,
+    Readiness, ReasonsDto, ReportRowDto, RetentionRunDto, RetriedJob, Status, SubmittedJob,
 };
 use crate::api::handlers::{
-    backup, create, erase, events, health, instances, jobs, metrics, reasons, reports, results, retry, settle, status,
+    backup, create, erase, events, health, instances, jobs, metrics, queue, reasons, reports, results, retry, settle,
+    status,
 };
 use crate::api::marketo_compat;
 use crate::api::openapi::document;
@@ -183,6 +184,17 @@ fn daemon_routes() -> Vec<Route> {
         authenticated("/v1/status").get(
             status::status,
             Operation::new("status", "Slots, queue and limits of each instance").json::<Status>(200, "The status"),
+        ),
+        authenticated("/v1/instances/{name}/queue").get(
+            queue::queue,
+            Operation::new(
+                "instanceQueue",
+                "What occupies an instance's slots, and the jobs behind them in their order",
+            )
+            .query::<queue::QueueQuery>()
+            .json::<InstanceQueue>(200, "Slots and queue; a client sees places of other clients without their jobs")
+            .error(403, "The client may not use this instance")
+            .error(404, "There is no such instance"),
         ),
         authenticated("/v1/instances/{name}/pause")
             .post(instances::pause, instance("pauseInstance", "Stops the uploads of an instance")),

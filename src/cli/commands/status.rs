@@ -8,6 +8,7 @@ use crate::cli::format::{count, sanitize, waiting_label};
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
 use crate::cli::render::{Cell, Column, Screen, Table, Tone};
+use crate::cli::status_watch::StatusWatch;
 use crate::domain::JobId;
 
 /// Show the slots, the queue and the limits of every instance, or of one in full
@@ -20,11 +21,20 @@ use crate::domain::JobId;
 Examples:
   marqueue status
   marqueue status emea
+  marqueue status --watch
   marqueue status --json")]
 pub struct Status {
     /// The instance to show in full, by its name in the configuration
     #[arg(value_name = "INSTANCE")]
     instance: Option<String>,
+
+    /// Show what is in each slot and the queue behind them, and go on showing it as it changes, until q
+    ///
+    /// Each slot has its job, and when its import will probably end; the queue is in the order in which it will
+    /// probably be uploaded, with what each job waits for. It needs a terminal; marqueue events follows changes
+    /// elsewhere.
+    #[arg(long)]
+    watch: bool,
 }
 
 impl Status {
@@ -33,11 +43,22 @@ impl Status {
     /// # Errors
     /// The daemon refuses or can't be reached, the instance is unknown, or standard output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
-        let status = global.client()?.status().await?;
+        let client = global.client()?;
         let screen = Screen::stdout();
+        if self.watch && (global.json || !screen.can_redraw) {
+            let text = "--watch needs a terminal, and shows no JSON: use marqueue events, or status --json each time";
+            return Err(CliError::Usage(text.into()));
+        }
+        let status = client.status().await?;
+        if let Some(name) = self.instance.as_ref().filter(|&name| !status.instances.contains_key(name)) {
+            return Err(unknown_instance(name, &status));
+        }
+        if self.watch {
+            return StatusWatch::open(&client, self.instance.as_deref()).await?.run().await;
+        }
         match &self.instance {
             Some(name) => {
-                let instance = status.instances.get(name).ok_or_else(|| unknown_instance(name, &status))?;
+                let instance = &status.instances[name];
                 if global.json {
                     output::print_json(instance)?;
                 } else {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::api::dto::InstanceStatus;
 use crate::api::dto::JobDto;
 use crate::cli::format::{count_cell, done_label, foremost_state, sanitize, state_tone};
+use crate::cli::queue_frame::short_target;
 use crate::cli::render::{Cell, Column, Screen, Table, Tone, bar, width};
-use crate::domain::Target;
 
 /// Width of a job's bar in columns. Only wide terminals have room for it.
 const BAR: usize = 20;
@@ -61,7 +61,7 @@ impl LiveTable {
             table.push([
                 job.id.to_string().into(),
                 Cell::from(&job.filename),
-                short(&job.target).into(),
+                short_target(&job.target).into(),
                 Cell::toned(label(job), tone),
                 Cell::bar(job.rows.done().unwrap_or(0), job.rows.total, BAR, tone),
                 ended_batches(job).into(),
@@ -117,14 +117,6 @@ fn ended_batches(job: &JobDto) -> String {
     format!("{}/{}", job.batches.iter().filter(|batch| batch.ended_at.is_some()).count(), job.batches.len())
 }
 
-/// Returns the short form of a target: its kind and its key.
-fn short(target: &Target) -> String {
-    match target {
-        Target::ProgramMembers { program_id, .. } => format!("{} {program_id}", target.kind()),
-        target => target.to_string(),
-    }
-}
-
 /// Explains why some jobs wait for others or have more than one batch.
 fn legend(jobs: &[JobDto], screen: &Screen) -> Vec<String> {
     let mut lists: BTreeMap<i64, Vec<&JobDto>> = BTreeMap::new();
@@ -166,7 +158,7 @@ mod tests {
     use super::*;
     use crate::api::dto::{Limits, Queue, Slots};
     use crate::cli::format::samples::{batch, job};
-    use crate::domain::{BatchState, JobState};
+    use crate::domain::{BatchState, JobState, Target};
 
     fn table(jobs: Vec<JobDto>) -> LiveTable {
         let slots = Slots { uploading: 1, queued: 3, importing: 2, unknown: 0, limit: 10, learnt: None };
