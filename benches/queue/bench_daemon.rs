@@ -20,24 +20,43 @@ const TICKS_A_SECOND: f64 = 100.0;
 pub struct BenchDaemon {
     pub folder: TempDir,
     pub simulator: Simulator,
+    /// Those of further instances.
+    others: Vec<Simulator>,
+    /// What the simulators and the configuration took before the daemon was started.
+    pub prepared: Duration,
     daemon: Child,
 }
 
 impl BenchDaemon {
     /// `instance` are lines of configuration for the one instance.
     pub async fn start(settings: Settings, instance: &str) -> BenchDaemon {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let simulator = Simulator::start(listener, settings).expect("the simulator starts");
+        BenchDaemon::start_named(settings, &["default".into()], instance).await
+    }
+
+    /// As [`BenchDaemon::start`], with the instances `n0`, `n1` and so on, and a simulator for each.
+    pub async fn start_many(settings: Settings, instances: usize, instance: &str) -> BenchDaemon {
+        let names: Vec<String> = (0..instances).map(|number| format!("n{number}")).collect();
+        BenchDaemon::start_named(settings, &names, instance).await
+    }
+
+    async fn start_named(settings: Settings, names: &[String], instance: &str) -> BenchDaemon {
+        let preparing = Instant::now();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = |name: &str| folder.path().join(name);
-        let config = format!(
-            "[store]\npath = {:?}\n[api]\nsocket = {:?}\n[instances.default]\nbase_url = {:?}\n\
-             client_id = \"simulator\"\nclient_secret = \"secret\"\n{instance}",
-            path("q.db"),
-            path("m.sock"),
-            simulator.base_url(),
-        );
+        let mut config = format!("[store]\npath = {:?}\n[api]\nsocket = {:?}\n", path("q.db"), path("m.sock"));
+        let mut simulators = Vec::new();
+        for name in names {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let simulator = Simulator::start(listener, settings.clone()).expect("the simulator starts");
+            config += &format!(
+                "[instances.{name}]\nbase_url = {:?}\nclient_id = \"simulator\"\nclient_secret = \"secret\"\n{instance}",
+                simulator.base_url(),
+            );
+            simulators.push(simulator);
+        }
+        let simulator = simulators.remove(0);
         fs::write(path("marqueue.toml"), config).expect("the configuration is written");
+        let prepared = preparing.elapsed();
         // Another build, to set two side by side in one run.
         let other = std::env::var_os("MARQUEUE_BENCH_BINARY");
         let daemon = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_marqueue").into()))
@@ -50,7 +69,7 @@ impl BenchDaemon {
             .stderr(File::create(path("log")).expect("a log"))
             .spawn()
             .expect("the binary starts");
-        let daemon = BenchDaemon { folder, simulator, daemon };
+        let daemon = BenchDaemon { folder, simulator, others: simulators, prepared, daemon };
         let started = Instant::now();
         while Client::connect(&daemon.socket()).is_err() {
             assert!(started.elapsed() < PATIENCE, "the daemon does not answer:\n{}", daemon.log());
@@ -61,6 +80,11 @@ impl BenchDaemon {
 
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join("m.sock")
+    }
+
+    /// The simulators of its instances, in their order.
+    pub fn simulators(&self) -> impl Iterator<Item = &Simulator> {
+        std::iter::once(&self.simulator).chain(&self.others)
     }
 
     pub fn client(&self) -> Client {
@@ -85,6 +109,15 @@ impl BenchDaemon {
     /// Processor time of the daemon so far, in seconds.
     pub fn cpu(&self) -> f64 {
         cpu(&self.daemon.id().to_string())
+    }
+
+    /// Processor time of the daemon's threads so far, in seconds, more exactly than [`BenchDaemon::cpu`]. Threads that
+    /// have ended since do not count.
+    pub fn exact_cpu(&self) -> f64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.daemon.id())).expect("the daemon runs");
+        let times = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("schedstat")).ok());
+        let spent = |time: String| time.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).expect("nanoseconds");
+        times.map(spent).sum::<f64>() / 1e9
     }
 
     /// Resident memory now (`VmRSS`) or at its highest (`VmHWM`), in MB (of 1,000,000 bytes).

@@ -1,7 +1,7 @@
 //! Benchmarks: the release binary against its targets of speed and memory, measured from outside as a whole process.
 //!
 //! `cargo bench --bench queue` measures all, `cargo bench --bench queue -- accepts` (or `memory`, `slots`,
-//! `row_match`, `packing`) a part. The exit status is 1 where a target is missed. Beside each figure of the disk stands
+//! `row_match`, `packing`, `instances`) a part. The exit status is 1 where a target is missed. Beside each figure of the disk stands
 //! what the disk itself gives in the same run: on another machine the ratio can still be compared, and the figure alone
 //! cannot.
 //!
@@ -13,6 +13,7 @@ use std::process::ExitCode;
 mod accepts;
 mod bench_daemon;
 mod client;
+mod instances;
 mod memory;
 mod packing;
 mod row_match;
@@ -53,7 +54,7 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 fn main() -> ExitCode {
     // Cargo passes `--bench` to every benchmark.
     let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let parts = ["accepts", "memory", "slots", "row_match", "packing"];
+    let parts = ["accepts", "memory", "slots", "row_match", "packing", "instances"];
     if let Some(word) = chosen.iter().find(|word| !parts.contains(&word.as_str())) {
         println!("there is no part \"{word}\", but: {}", parts.join(", "));
         return ExitCode::from(2);
@@ -76,6 +77,9 @@ fn main() -> ExitCode {
         }
         if wanted("slots") {
             slots::measure(&mut report).await;
+        }
+        if wanted("instances") {
+            instances::measure(&mut report).await;
         }
         if wanted("packing") {
             accepts::measure_packed(&report).await;
