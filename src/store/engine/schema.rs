@@ -28,6 +28,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (18, "row matches", include_str!("../../../migrations/0018_row_matches.sql")),
     (19, "batch rules", include_str!("../../../migrations/0019_batch_rules.sql")),
     (20, "shared imports", include_str!("../../../migrations/0020_shared_imports.sql")),
+    (21, "instance of batches", include_str!("../../../migrations/0021_instance_of_batches.sql")),
 ];
 
 /// Opens the writing connection and brings the database to the newest schema.

@@ -65,27 +65,23 @@ impl FromRow<'_, SqliteRow> for PendingBatch {
     }
 }
 
-impl ReadTx<'_> {
-    /// Returns the pending batches that may be next. While uploads fail in a row, batches that were not tried since the
-    /// last success come first, then those with the oldest last upload. So each attempt takes another batch, and
-    /// failing batches do not hide one that would succeed.
-    pub(crate) async fn candidates(
-        &mut self,
-        query: &SnapshotQuery<'_>,
-        instance: &InstanceState,
-    ) -> Result<Vec<PendingBatch>, StoreError> {
-        let rotate_after = if instance.service_failures > 0 { instance.last_success.cast_signed() } else { i64::MAX };
-        let candidates = sqlx::query_as(concat!(
+/// The statement of [`ReadTx::candidates`], with the terms that come before the usual order of the parts of a job, and
+/// of the candidates.
+macro_rules! candidates_sql {
+    ($part_order:literal, $order:literal) => {
+        concat!(
             "SELECT j.id, j.priority, j.job_group, j.list_id, iif(b.attempts = 0, j.pack_shape, NULL) AS pack_shape,
                     b.part, b.last_upload
-             FROM job j JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
+             FROM job j INDEXED BY job_queue CROSS JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
              WHERE j.instance = ?1 AND j.state IN ('pending', 'running')
                AND (j.not_before IS NULL OR j.not_before <= ?2)
                AND (b.not_before IS NULL OR b.not_before <= ?2 OR b.not_before > ?5)
                AND b.part IN (SELECT p.part FROM batch p WHERE p.job_id = j.id AND p.state = 'pending' AND ",
             no_batch_before!("p"),
             "
-                              ORDER BY iif(p.last_upload > ?6, p.last_upload, 0), p.byte_from LIMIT ?3)
+                              ORDER BY ",
+            $part_order,
+            "p.byte_from LIMIT ?3)
                AND (j.job_group IS NULL
                     OR NOT EXISTS (SELECT 1 FROM job o
                                    WHERE o.instance = j.instance AND o.job_group = j.job_group AND o.id < j.id
@@ -95,20 +91,44 @@ impl ReadTx<'_> {
                                    WHERE f.state IN ('uploading', 'queued', 'importing', 'collecting', 'held')
                                      AND f.leads_import = 1
                                      AND f.state NOT IN ('collecting', 'held')
-                                     AND o.instance = j.instance AND o.list_id = j.list_id)
+                                     AND f.instance = ?1 AND o.list_id = j.list_id)
                       AND j.list_id NOT IN (SELECT o.list_id FROM batch f JOIN job o ON o.id = f.job_id
                                             WHERE f.not_before > ?2 AND f.not_before <= ?5 AND f.state = 'pending'
-                                              AND f.wait = 'list-busy' AND o.instance = ?1 AND o.list_id IS NOT NULL))
-             ORDER BY iif(b.last_upload > ?6, b.last_upload, 0), j.priority DESC, j.id, b.byte_from LIMIT ?4",
-        ))
-        .bind(query.instance)
-        .bind(query.now.as_millisecond())
-        .bind(query.parts)
-        .bind(MAX_CANDIDATES)
-        .bind(after(query.now, query.longest).as_millisecond())
-        .bind(rotate_after)
-        .fetch_all(&mut *self.conn)
-        .await?;
+                                              AND f.wait = 'list-busy' AND f.instance = ?1 AND o.list_id IS NOT NULL))
+             ORDER BY ",
+            $order,
+            "j.priority DESC, j.id, b.byte_from LIMIT ?4",
+        )
+    };
+}
+
+impl ReadTx<'_> {
+    /// Returns the pending batches that may be next. While uploads fail in a row, batches that were not tried since the
+    /// last success come first, then those with the oldest last upload. So each attempt takes another batch, and
+    /// failing batches do not hide one that would succeed.
+    pub(crate) async fn candidates(
+        &mut self,
+        query: &SnapshotQuery<'_>,
+        instance: &InstanceState,
+    ) -> Result<Vec<PendingBatch>, StoreError> {
+        // In the order of the index the statement stops at its limit, however long the queue is.
+        let candidates = if instance.service_failures > 0 {
+            sqlx::query_as(candidates_sql!(
+                "iif(p.last_upload > ?6, p.last_upload, 0), ",
+                "iif(b.last_upload > ?6, b.last_upload, 0), "
+            ))
+        } else {
+            sqlx::query_as(candidates_sql!("", ""))
+        };
+        let candidates = candidates
+            .bind(query.instance)
+            .bind(query.now.as_millisecond())
+            .bind(query.parts)
+            .bind(MAX_CANDIDATES)
+            .bind(after(query.now, query.longest).as_millisecond())
+            .bind(instance.last_success.cast_signed())
+            .fetch_all(&mut *self.conn)
+            .await?;
         Ok(candidates)
     }
 
@@ -117,7 +137,7 @@ impl ReadTx<'_> {
     pub(crate) async fn has_untried_batch(&mut self, query: &SnapshotQuery<'_>) -> Result<bool, StoreError> {
         let waiting = sqlx::query_scalar(concat!(
             "SELECT EXISTS (SELECT 1 FROM batch b JOIN job j ON j.id = b.job_id
-                            WHERE b.state = 'pending' AND j.instance = ?1 AND j.state IN ('pending', 'running')
+                            WHERE b.state = 'pending' AND b.instance = ?1 AND j.state IN ('pending', 'running')
                               AND (j.not_before IS NULL OR j.not_before <= ?2)
                               AND ",
             no_batch_before!("b"),
@@ -137,9 +157,9 @@ impl ReadTx<'_> {
     /// Returns when the next batch may be uploaded that is deferred, or whose job has an earliest time.
     pub(crate) async fn next_due(&mut self, query: &SnapshotQuery<'_>) -> Result<Option<Timestamp>, StoreError> {
         let batch: Option<i64> = sqlx::query_scalar(
-            "SELECT b.not_before FROM batch b JOIN job j ON j.id = b.job_id
-             WHERE b.not_before > ? AND b.not_before <= ? AND b.state = 'pending' AND j.instance = ?
-             ORDER BY b.not_before LIMIT 1",
+            "SELECT not_before FROM batch
+             WHERE not_before > ? AND not_before <= ? AND state = 'pending' AND instance = ?
+             ORDER BY not_before LIMIT 1",
         )
         .bind(query.now.as_millisecond())
         .bind(after(query.now, query.longest).as_millisecond())
@@ -163,7 +183,7 @@ impl ReadTx<'_> {
         let rows = sqlx::query(
             "SELECT j.list_id, max(b.not_before) AS until FROM batch b JOIN job j ON j.id = b.job_id
              WHERE b.not_before > ? AND b.not_before <= ? AND b.state = 'pending' AND b.wait = 'list-busy'
-               AND j.list_id IS NOT NULL AND j.instance = ?
+               AND j.list_id IS NOT NULL AND b.instance = ?
              GROUP BY j.list_id",
         )
         .bind(query.now.as_millisecond())

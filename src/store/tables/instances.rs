@@ -189,14 +189,22 @@ impl ReadTx<'_> {
 
     /// Returns how many jobs and batches of an instance are pending or running.
     pub(crate) async fn queue_depth(&mut self, name: &str, now: Timestamp) -> Result<QueueDepth, StoreError> {
+        // Counted in indexes alone, which are short to read. Ids rise with the time of acceptance, so of the jobs without
+        // an earliest time the first one is the oldest.
         let depth = sqlx::query_as(
-            "SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
-                    count(*) FILTER (WHERE state = 'running') AS running,
-                    min(max(created_at, coalesce(not_before, created_at)))
-                        FILTER (WHERE state = 'pending' AND (not_before IS NULL OR not_before <= ?2)) AS oldest,
-                    (SELECT count(*) FROM batch b JOIN job j ON j.id = b.job_id
-                     WHERE b.state = 'pending' AND j.instance = ?1) AS batches
-             FROM job WHERE instance = ?1 AND state IN ('pending', 'running')",
+            "SELECT (SELECT count(*) FROM job WHERE instance = ?1 AND state IN ('pending', 'running')) - r.running AS pending,
+                    r.running,
+                    (SELECT count(*) FROM batch WHERE instance = ?1 AND state = 'pending') AS batches,
+                    (SELECT min(due) FROM (
+                       SELECT due FROM (SELECT j.created_at AS due FROM batch b CROSS JOIN job j ON j.id = b.job_id
+                                      WHERE b.instance = ?1 AND b.state = 'pending' AND j.state = 'pending'
+                                        AND j.not_before IS NULL
+                                      ORDER BY b.job_id LIMIT 1)
+                       UNION ALL
+                       SELECT max(created_at, not_before) FROM job
+                       WHERE instance = ?1 AND not_before IS NOT NULL AND state IN ('pending', 'running')
+                         AND state = 'pending' AND not_before <= ?2)) AS oldest
+             FROM (SELECT count(*) AS running FROM job WHERE instance = ?1 AND state = 'running') r",
         )
         .bind(name)
         .bind(now.as_millisecond())

@@ -72,9 +72,9 @@ impl ReadTx<'_> {
     pub(crate) async fn count_occupied_slots(&mut self, name: &str) -> Result<u32, StoreError> {
         // The first condition is that of an index.
         let batches = sqlx::query_scalar(
-            "SELECT count(*) FROM batch b JOIN job j ON j.id = b.job_id
-             WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held')
-               AND b.state NOT IN ('collecting', 'held') AND b.leads_import = 1 AND j.instance = ?",
+            "SELECT count(*) FROM batch
+             WHERE state IN ('uploading', 'queued', 'importing', 'collecting', 'held')
+               AND state NOT IN ('collecting', 'held') AND leads_import = 1 AND instance = ?",
         )
         .bind(name)
         .fetch_one(&mut *self.conn)
@@ -89,7 +89,7 @@ impl ReadTx<'_> {
                     b.importing_at, b.polled_at, b.overdue_at, j.job_group, j.list_id
              FROM batch b JOIN job j ON j.id = b.job_id
              WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held') AND b.leads_import = 1
-               AND j.instance = ?
+               AND b.instance = ?
              ORDER BY b.job_id, b.part",
         )
         .bind(name)
@@ -102,8 +102,7 @@ impl ReadTx<'_> {
     pub(crate) async fn unconfirmed_until(&mut self, name: &str, now: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
         // Also those of batches that were cancelled or have failed: that does not change Marketo's queue.
         let rows = sqlx::query(
-            "SELECT b.unconfirmed_until, b.unconfirmed_imports FROM batch b JOIN job j ON j.id = b.job_id
-             WHERE b.unconfirmed_until > ?1 AND j.instance = ?2
+            "SELECT unconfirmed_until, unconfirmed_imports FROM batch WHERE unconfirmed_until > ?1 AND instance = ?2
              UNION ALL SELECT until, 1 FROM abandoned WHERE until > ?1 AND instance = ?2",
         )
         .bind(now.as_millisecond())

@@ -156,15 +156,15 @@ impl ReadTx<'_> {
         let oldest = query.now.as_millisecond().saturating_sub(i64::try_from(MAX_AGE.as_millis()).unwrap_or(i64::MAX));
         let imports = sqlx::query_as(
             "SELECT b.rows, b.accepted_at, b.polled_at
-             FROM (SELECT job_id, coalesce(import_rows, rows) AS rows, accepted_at, polled_at, ended_at FROM batch
-                   WHERE state = 'complete' AND leads_import = 1 AND ended_at > ? ORDER BY ended_at DESC LIMIT ?) b
-             JOIN job j ON j.id = b.job_id
-             WHERE b.polled_at >= b.accepted_at AND j.instance = ?
+             FROM (SELECT coalesce(import_rows, rows) AS rows, accepted_at, polled_at, ended_at FROM batch
+                   WHERE instance = ? AND state = 'complete' AND leads_import = 1 AND ended_at > ?
+                   ORDER BY ended_at DESC LIMIT ?) b
+             WHERE b.polled_at >= b.accepted_at
              ORDER BY b.ended_at DESC LIMIT ?",
         )
+        .bind(query.instance)
         .bind(oldest)
         .bind(ENDED_IMPORTS_SEARCHED)
-        .bind(query.instance)
         .bind(ENDED_IMPORTS)
         .fetch_all(&mut *self.conn)
         .await?;

@@ -106,7 +106,7 @@ impl ReadTx<'_> {
     ) -> Result<RetentionCandidates, StoreError> {
         let rows = sqlx::query(
             "SELECT id, bytes FROM job
-             WHERE id IN (SELECT job_id FROM batch WHERE given_up = 1) AND instance = ?1 AND state = 'failed'
+             WHERE id IN (SELECT job_id FROM batch WHERE given_up = 1 AND instance = ?1) AND state = 'failed'
                AND content_erased_at IS NULL AND (?2 IS NULL OR (source = 'client' AND source_name = ?2))
              ORDER BY finished_at",
         )

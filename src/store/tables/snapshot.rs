@@ -79,14 +79,13 @@ impl ReadTx<'_> {
     pub(crate) async fn recent_durations(&mut self, name: &str) -> Result<Vec<(u64, Duration)>, StoreError> {
         let rows = sqlx::query(
             "SELECT b.rows, b.polled_at - b.importing_at AS took
-             FROM (SELECT job_id, coalesce(import_rows, rows) AS rows, polled_at, importing_at, ended_at FROM batch
-                   WHERE state = 'complete' AND leads_import = 1 ORDER BY ended_at DESC LIMIT ?) b
-             JOIN job j ON j.id = b.job_id
-             WHERE b.polled_at > b.importing_at AND j.instance = ?
+             FROM (SELECT coalesce(import_rows, rows) AS rows, polled_at, importing_at, ended_at FROM batch
+                   WHERE instance = ? AND state = 'complete' AND leads_import = 1 ORDER BY ended_at DESC LIMIT ?) b
+             WHERE b.polled_at > b.importing_at
              ORDER BY b.ended_at DESC LIMIT ?",
         )
-        .bind(RECENT_IMPORTS_SEARCHED)
         .bind(name)
+        .bind(RECENT_IMPORTS_SEARCHED)
         .bind(RECENT_IMPORTS)
         .fetch_all(&mut *self.conn)
         .await?;

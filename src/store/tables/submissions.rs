@@ -55,8 +55,8 @@ impl StoreTx<'_> {
     /// Inserts a pending batch.
     pub(crate) async fn insert_batch(&mut self, key: BatchKey, rows: &PartRange) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO batch (job_id, part, state, byte_from, byte_to, rows, first_line)
-             VALUES (?, ?, 'pending', ?, ?, ?, ?)",
+            "INSERT INTO batch (job_id, part, instance, state, byte_from, byte_to, rows, first_line)
+             VALUES (?1, ?2, (SELECT instance FROM job WHERE id = ?1), 'pending', ?3, ?4, ?5, ?6)",
         )
         .bind(key.job.0)
         .bind(key.part)
