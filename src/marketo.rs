@@ -6,6 +6,7 @@ mod create_import;
 mod daemon_id;
 mod endpoints;
 mod error_codes;
+mod http_clients;
 mod multipart;
 pub mod outbound;
 mod rate_limiter;

@@ -23,6 +23,7 @@ mod shared_import;
 mod tables;
 #[cfg(test)]
 pub(crate) mod test_util;
+mod wakes;
 
 pub use crate::domain::batch::{BatchProgress, QueryFailureKind, QueryFailures, UploadAttempts};
 pub use crate::domain::instance::{InstanceState, Pause, PauseKind};
@@ -36,7 +37,7 @@ pub use engine::database_paths::reserve_path;
 pub use engine::lock::resolve_path;
 pub use engine::maintenance::DatabaseSize;
 pub use error::StoreError;
-pub use events::{ChangeEvent, MetricEvent};
+pub use events::{ChangeEvent, InstanceChange, MetricEvent, WakeEvent};
 pub use handle::Store;
 pub use inspection::{InspectError, InspectionReport, inspect};
 pub use job_filter::{ClientScope, JobFilter, JobPage};
@@ -59,3 +60,5 @@ pub use tables::outlook::{EndedImport, QueueOutlook, QueuedBatch};
 pub use tables::retention::{DeletedRecords, EndedRange, RetentionCandidates};
 pub use tables::row_matches::StoredRowMatch;
 pub use tables::snapshot::Snapshot;
+pub use tables::status_rows::StatusRows;
+pub use wakes::{WakeSubscription, Wakes};

@@ -106,6 +106,12 @@ impl ClockRecord {
         Observation { record, shift_ms: moved }
     }
 
+    /// Returns whether the clock was not set between this record and an earlier one.
+    pub fn runs_on(&self, earlier: &ClockRecord) -> bool {
+        let origin = |record: &ClockRecord| (record.offset_ms, record.steady_since_up);
+        self.boot == earlier.boot && origin(self) == origin(earlier)
+    }
+
     /// Returns when the clock will have been steady for `patience`; none where it has been.
     pub fn steady_at(&self, reading: &ClockReading, patience: Duration) -> Option<Timestamp> {
         let patience = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);

@@ -2,27 +2,22 @@
 //!
 //! [`create_import`]: crate::marketo::create_import
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use reqwest::Response;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 
 use crate::config;
 use crate::domain::{Counts, FailureReason, RemoteStatus, ReportKind, Target, marketo_id};
 use crate::error_chain::reason;
 use crate::marketo::call_error::QueryError;
-use crate::marketo::daemon_id::{DAEMON_HEADER, answering_daemon, daemon_id};
+use crate::marketo::daemon_id::answering_daemon;
 use crate::marketo::endpoints::import_path;
 use crate::marketo::error_codes::{ErrorAction, classify};
-use crate::marketo::outbound::client_for;
+use crate::marketo::http_clients::http_client;
 use crate::marketo::report::{Report, ReportFile};
 use crate::marketo::response::{is_file, read, read_rest, refusal_reason};
 use crate::marketo::token::{AccessToken, CredentialStatus, IDENTITY_TIMEOUT, TokenCache, TokenError};
 use crate::untrusted_text::{MAX_ID_BYTES, clip, mask_addresses};
-
-/// The timeout of connecting, where the timeout of the call is longer.
-const MAX_CONNECT_TIME: Duration = Duration::from_secs(30);
 
 /// Makes the calls to one instance. It does not limit them: each call except the token's needs a
 /// [`CallPermit`](crate::marketo::CallPermit) first.
@@ -55,21 +50,9 @@ impl Client {
     /// # Errors
     /// The reason as text, when TLS cannot be set up (for example without root certificates on the machine).
     pub fn new(instance: &config::Instance) -> Result<Client, String> {
-        let build = |url: &str, timeout: Duration| {
-            let http = client_for(url)
-                .default_headers(HeaderMap::from_iter([(DAEMON_HEADER, daemon_id().clone())]))
-                .timeout(timeout)
-                .connect_timeout(timeout.min(MAX_CONNECT_TIME))
-                // Marketo closes the connection after each response. A pooled connection could be closed during an
-                // upload, whose outcome would then be unknown.
-                .pool_max_idle_per_host(0);
-            http.build().map_err(|error| {
-                format!("{}: TLS needs this machine's root certificates (package ca-certificates)", reason(&error))
-            })
-        };
-        let identity = build(&instance.identity_url, IDENTITY_TIMEOUT)?;
+        let identity = http_client(&instance.identity_url, IDENTITY_TIMEOUT)?;
         Ok(Client {
-            http: build(&instance.base_url, instance.request_timeout)?,
+            http: http_client(&instance.base_url, instance.request_timeout)?,
             base_url: instance.base_url.clone(),
             tokens: TokenCache::new(identity, &instance.identity_url, &instance.client_id, &instance.client_secret),
         })

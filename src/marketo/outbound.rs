@@ -15,8 +15,8 @@ pub(crate) fn client_builder() -> ClientBuilder {
 /// Returns a builder of a client for calls to the host of `url`.
 ///
 /// A client for a loopback address does not use the proxy of the environment: plain `http://` is accepted for loopback
-/// only, because nothing else reads it there, and a proxy would. A client is therefore for one host. Redirects are not
-/// followed, because the request would go to a host that is not in the configuration.
+/// only, because nothing else reads it there, and a proxy would. A client is therefore for hosts of one of the two
+/// kinds. Redirects are not followed, because the request would go to a host that is not in the configuration.
 pub fn client_for(url: &str) -> ClientBuilder {
     let client =
         client_builder().user_agent(concat!("marqueue/", env!("CARGO_PKG_VERSION"))).redirect(redirect::Policy::none());

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::after;
+use crate::clock::{ClockRecord, after};
 use crate::config;
 use crate::domain::instance::PauseKind;
 use crate::domain::{BatchKey, Target};
@@ -23,10 +23,13 @@ use crate::scheduler::plan::{SchedulingRules, plan};
 use crate::scheduler::step::{Step, Work};
 use crate::scheduler::worker_context::{InstanceSetup, STORE_RETRY_DELAY, WorkerContext};
 use crate::scheduler::{fetch_reports, poll, upload};
-use crate::store::{ObservedClock, Snapshot, StoreError};
+use crate::store::{ObservedClock, Snapshot, StatusRows, StoreError, WakeSubscription, Wakes};
 
 /// The minimum time between two ticks. Thousands of files may arrive within a second; one tick plans for all of them.
 const DEBOUNCE: Duration = Duration::from_millis(5);
+
+/// The maximum time between two ticks. Nothing depends on it: it bounds the harm of a mistake in what wakes an instance.
+const MAX_TICK_INTERVAL: Duration = Duration::from_secs(300);
 
 /// How often a waiting [`InstanceScheduler::tick`] repeats its wake-up.
 const TICK_RETRY: Duration = Duration::from_millis(50);
@@ -194,35 +197,44 @@ impl InstanceScheduler {
         self.context.observe().await
     }
 
-    /// Returns the number of calls that count for the instance's quota day.
+    /// Returns what the status of the instance is derived from at that time.
     ///
     /// # Errors
     /// A database error.
-    pub async fn calls_today(&self, clock: &ObservedClock) -> Result<u64, StoreError> {
-        self.context.calls_today(clock).await
+    pub async fn status_rows(&self, clock: &ObservedClock) -> Result<StatusRows, StoreError> {
+        self.context.status_rows(clock).await
     }
 
     /// Plans and starts steps until the stop. Steps under way then go on in `tasks`.
     pub async fn run(self, tasks: TaskTracker) {
         let context = &self.context;
-        let mut changes = context.store.subscribe();
+        let wakes = context.store.subscribe_wakes(&context.name, &context.endpoint.names);
         let mut throttle = LogThrottle::default();
         while !context.stop.is_cancelled() {
+            let began = Instant::now();
+            // What is committed from now on wakes the loop again, whether or not the rows show it already.
+            wakes.take();
             // The busy set is read before the snapshot. In the other order an upload could finish in between: it would
             // be in neither, and its slot would be given to another batch.
             let busy = self.busy.lock().clone();
             let read = async {
                 let clock = self.observe().await?;
-                Ok((self.snapshot(&clock).await?, clock.now()))
+                Ok((self.snapshot(&clock).await?, clock))
             };
-            let next_wake = match read.await {
-                Ok((snapshot, now)) => {
-                    let plan = plan(&snapshot, &busy, &SchedulingRules::from_instance(&context.config()), now);
+            let wait = match read.await {
+                Ok((snapshot, clock)) => {
+                    let rules = SchedulingRules::from_instance(&context.config());
+                    let plan = plan(&snapshot, &busy, &rules, clock.now());
                     self.ticks.send_modify(|ticks| *ticks += 1);
                     for step in plan.steps {
                         self.start(step, &tasks);
                     }
-                    plan.next_wake.unwrap_or(Timestamp::MAX)
+                    Wait {
+                        until: plan.next_wake.unwrap_or(Timestamp::MAX),
+                        may_start_new_job: plan.may_start_new_job,
+                        clock: clock.record,
+                        began,
+                    }
                 }
                 Err(StoreError::Closed) => return,
                 Err(error) => {
@@ -239,12 +251,35 @@ impl InstanceScheduler {
             tokio::select! {
                 () = context.stop.cancelled() => return,
                 () = self.wake.notified() => {}
-                () = context.clock.sleep_until(next_wake) => {}
-                change = changes.recv() => if change == Err(RecvError::Closed) { return },
+                () = self.next_due(&wait) => {}
+                () = self.change(&wakes, &wait) => {}
             }
-            sleep_until_stop(&context.stop, DEBOUNCE).await;
-            // The next tick reads all changes that are queued by now.
-            while !matches!(changes.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
+            sleep_until_stop(&context.stop, DEBOUNCE.saturating_sub(began.elapsed())).await;
+        }
+    }
+
+    /// Returns when a step is due, or the clock was set since the plan.
+    async fn next_due(&self, wait: &Wait) {
+        loop {
+            self.context.clock.sleep_until(wait.until).await;
+            // An error is that of the shift after the clock was set.
+            let Ok(clock) = self.observe().await else { return };
+            let is_set = !clock.record.runs_on(&wait.clock);
+            if is_set || clock.now() >= wait.until || wait.began.elapsed() >= MAX_TICK_INTERVAL {
+                return;
+            }
+        }
+    }
+
+    /// Returns after a commit that may change the plan.
+    async fn change(&self, wakes: &WakeSubscription, wait: &Wait) {
+        loop {
+            let Wakes { has_new_job, batches, has_other_change } = wakes.next().await;
+            let is_idle = |key| !self.busy.lock().contains_key(key);
+            // The end of a worker causes a tick. Its batch's events before that need none.
+            if has_other_change || (has_new_job && wait.may_start_new_job) || batches.iter().any(is_idle) {
+                return;
+            }
         }
     }
 
@@ -280,6 +315,18 @@ impl InstanceScheduler {
             drop(busy_guard);
         });
     }
+}
+
+/// What ends the wait for the next tick.
+struct Wait {
+    /// When a step is due.
+    until: Timestamp,
+    /// Whether a new job could be uploaded at once.
+    may_start_new_job: bool,
+    /// The clock at the plan.
+    clock: ClockRecord,
+    /// When the tick began.
+    began: Instant,
 }
 
 /// Marks a batch as busy until it is dropped, however the worker ends.

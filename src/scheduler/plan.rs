@@ -22,6 +22,9 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// When a further step is due at the earliest; none where only a change can make one due.
     pub next_wake: Option<Timestamp>,
+    /// Whether a job that is accepted from now on could change the plan. While no slot is free, or the instance is
+    /// paused, it cannot: what ends that state makes another plan.
+    pub may_start_new_job: bool,
 }
 
 /// The part of an instance's configuration that plans depend on.
@@ -90,7 +93,7 @@ pub fn plan(snapshot: &Snapshot, busy: &HashMap<BatchKey, Work>, rules: &Schedul
         plan.plan_queries(snapshot, busy, rules, now);
     }
     if pause.is_none() {
-        plan.plan_uploads(snapshot, busy, rules, now);
+        plan.may_start_new_job = plan.plan_uploads(snapshot, busy, rules, now);
     }
     plan
 }
@@ -150,31 +153,34 @@ impl Plan {
         }
     }
 
-    /// Adds as many uploads as there are free slots, in fair order.
+    /// Adds as many uploads as there are free slots, in fair order. Returns whether a further job could be uploaded, had
+    /// there been one.
     fn plan_uploads(
         &mut self,
         snapshot: &Snapshot,
         busy: &HashMap<BatchKey, Work>,
         rules: &SchedulingRules,
         now: Timestamp,
-    ) {
+    ) -> bool {
         self.wake_at(snapshot.next_due);
         if snapshot.candidates.is_empty() {
-            return;
+            return true;
         }
         let instance = &snapshot.instance;
         if let Some(backoff_until) = pending_until(instance.backoff_until, rules.longest_pause(), now) {
-            return self.wake_at(Some(backoff_until));
+            self.wake_at(Some(backoff_until));
+            return false;
         }
         let mut queue = FairQueue::of(snapshot, busy);
         let slots = FreeSlots::of(snapshot, &queue, rules, now);
         for _ in 0..slots.free {
-            let Some(next) = queue.next() else { return };
+            let Some(next) = queue.next() else { return true };
             self.steps.push(Step::Upload(next.key));
             queue.take(next);
         }
         // The remaining candidates wait for a slot, which a batch's end or the passing of time makes free.
         self.wake_at(slots.more_at);
+        false
     }
 }
 

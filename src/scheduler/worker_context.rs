@@ -17,7 +17,7 @@ use crate::scheduler::import_watch::ImportWatch;
 use crate::scheduler::plan::SchedulingRules;
 use crate::scheduler::quota_day::{day_of, next_day};
 use crate::scheduler::shared_endpoint::SharedEndpoint;
-use crate::store::{ObservedClock, QueueOutlook, QuotaDay, Snapshot, Store, StoreError};
+use crate::store::{ObservedClock, QueueOutlook, QuotaDay, Snapshot, StatusRows, Store, StoreError};
 
 /// The wait after a database operation that failed.
 pub(super) const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -96,14 +96,6 @@ impl WorkerContext {
         QuotaDay { by_clock, is_clock_steady: clock.steady_at(PATIENCE).is_none() }
     }
 
-    /// Returns the number of calls that count for the instance's quota day.
-    ///
-    /// # Errors
-    /// A database error.
-    pub async fn calls_today(&self, clock: &ObservedClock) -> Result<u64, StoreError> {
-        self.store.calls_today(&self.name, &self.endpoint.names, self.quota_day(clock)).await
-    }
-
     /// Returns the current snapshot and its time. An empty snapshot replaces one that cannot be read: the result only
     /// sets the length of waits.
     pub async fn snapshot_or_default(&self) -> (Snapshot, Timestamp) {
@@ -134,6 +126,18 @@ impl WorkerContext {
         let mut outlook = self.store.outlook(&self.name, clock.now(), rules.longest_pause()).await?;
         self.complete(&mut outlook.snapshot, clock).await?;
         Ok(outlook)
+    }
+
+    /// Returns what the status of the instance is derived from at that time.
+    ///
+    /// # Errors
+    /// A database error.
+    pub async fn status_rows(&self, clock: &ObservedClock) -> Result<StatusRows, StoreError> {
+        let longest = SchedulingRules::from_instance(&self.config()).longest_pause();
+        let names = (self.name.as_str(), self.endpoint.names.as_slice());
+        let mut rows = self.store.status_rows(names, clock.now(), longest, self.quota_day(clock)).await?;
+        self.complete(&mut rows.outlook.snapshot, clock).await?;
+        Ok(rows)
     }
 
     /// Adds to a snapshot what the instance's own rows do not have: the state of the clock, and the slots that other

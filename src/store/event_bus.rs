@@ -6,6 +6,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::store::change_log::{ChangeLog, ChangeSubscription};
 use crate::store::events::{ChangeEvent, MetricEvent};
+use crate::store::wakes::{WakeRegistry, WakeSubscription};
 
 /// Change events that a slow subscriber may fall behind by. Beyond them it gets `Lagged` and has to read everything
 /// again.
@@ -15,6 +16,7 @@ const MAX_BUFFERED_CHANGES: usize = 4096;
 pub(super) struct EventBus {
     changes: broadcast::Sender<ChangeEvent>,
     log: ChangeLog,
+    wakes: WakeRegistry,
     /// Set when the metrics subscribe.
     metrics: OnceLock<mpsc::UnboundedSender<MetricEvent>>,
 }
@@ -24,6 +26,7 @@ impl Default for EventBus {
         EventBus {
             changes: broadcast::channel(MAX_BUFFERED_CHANGES).0,
             log: ChangeLog::default(),
+            wakes: WakeRegistry::default(),
             metrics: OnceLock::new(),
         }
     }
@@ -46,9 +49,18 @@ impl EventBus {
         self.metrics.set(sender).is_ok().then_some(receiver)
     }
 
+    /// Subscribes to what may change the plans of an instance; see [`WakeRegistry::subscribe`].
+    pub fn subscribe_wakes(&self, name: &str, sharing: &[String]) -> WakeSubscription {
+        self.wakes.subscribe(name, sharing)
+    }
+
     /// Sends an event to its subscribers. To have none is no error.
     pub fn publish(&self, change: ChangeEvent) {
         let _ = match change {
+            ChangeEvent::Wake(event) => {
+                self.wakes.deliver(&event);
+                true
+            }
             ChangeEvent::Metric(event) => self.metrics.get().is_some_and(|metrics| metrics.send(event).is_ok()),
             other => {
                 self.log.append(other.clone());

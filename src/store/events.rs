@@ -18,6 +18,29 @@ pub enum ChangeEvent {
     Instance(String),
     /// Delivered to [`crate::store::Store::subscribe_metrics`] only.
     Metric(MetricEvent),
+    /// Delivered to [`crate::store::Store::subscribe_wakes`] only.
+    Wake(WakeEvent),
+}
+
+/// A change that may matter to the next plan of an instance. Each write that changes a job, a batch or an instance has
+/// one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WakeEvent {
+    /// The name of the instance.
+    pub instance: String,
+    /// What changed.
+    pub change: InstanceChange,
+}
+
+/// What changed in an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InstanceChange {
+    /// A job was accepted.
+    NewJob,
+    /// A batch had an event; where it shares an import, this is the batch that leads the import.
+    Batch(BatchKey),
+    /// A pause or the backoff changed, or the data of a job.
+    Other,
 }
 
 /// One event that the metrics count.

@@ -27,6 +27,7 @@ use crate::store::event_bus::EventBus;
 use crate::store::events::{ChangeEvent, MetricEvent};
 use crate::store::new_job::Inserted;
 use crate::store::tables::complete_files::CompleteFile;
+use crate::store::wakes::WakeSubscription;
 
 /// The open database. Clones share it.
 #[derive(Clone)]
@@ -128,6 +129,12 @@ impl Store {
     /// Subscribes to all metric events from now on. Returns none if there is a subscriber already.
     pub fn subscribe_metrics(&self) -> Option<mpsc::UnboundedReceiver<MetricEvent>> {
         self.shared.events.subscribe_metrics()
+    }
+
+    /// Subscribes to what may change the plans of an instance from now on: its own changes, and those of the instances
+    /// `sharing` that share the limits of its Marketo subscription, except for their new jobs.
+    pub fn subscribe_wakes(&self, name: &str, sharing: &[String]) -> WakeSubscription {
+        self.shared.events.subscribe_wakes(name, sharing)
     }
 
     /// Publishes a metric event that belongs to no write.

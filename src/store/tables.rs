@@ -31,4 +31,5 @@ pub(super) mod row_mapping;
 pub(super) mod row_matches;
 pub(super) mod shared_imports;
 pub(super) mod snapshot;
+pub(super) mod status_rows;
 pub(super) mod submissions;

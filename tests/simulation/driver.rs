@@ -47,6 +47,7 @@ struct Daemon {
     /// `scheduler::watch`: when each import was last answered for, in true time.
     watched: HashMap<BatchKey, Duration>,
     is_due_now: bool,
+    may_start_new_job: bool,
     next_tick: Option<Timestamp>,
 }
 

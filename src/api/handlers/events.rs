@@ -163,7 +163,7 @@ impl EventFollower {
                 ChangeEvent::Batch(BatchKey { job, part }) => {
                     self.job(job).await.map(|job| EventData::Job { job, part: Some(part), at })
                 }
-                ChangeEvent::Metric(_) => None,
+                ChangeEvent::Metric(_) | ChangeEvent::Wake(_) => None,
                 ChangeEvent::Instance(name) => self.instance(name, at).await,
             };
             if let Some(data) = data {

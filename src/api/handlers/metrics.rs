@@ -4,12 +4,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::api::auth::identity::Identity;
-use crate::api::dto::{ComponentHealth, Problem};
-use crate::api::handlers::status::instance_status;
+use crate::api::dto::{ComponentHealth, InstanceStatus, Problem};
+use crate::api::handlers::status::{STATUS_READERS, instance_status};
 use crate::api::metrics::Gauges;
 use crate::api::state::{AppState, SharedState};
+use crate::scheduler::InstanceScheduler;
 use crate::store::StoreError;
 
 /// Handles `GET /metrics`.
@@ -25,9 +27,20 @@ pub(crate) async fn metrics(State(daemon): State<SharedState>, caller: Identity)
     Ok(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
 }
 
+async fn scheduler_status<'a>(
+    daemon: &AppState,
+    scheduler: &'a InstanceScheduler,
+) -> Result<(&'a InstanceScheduler, InstanceStatus), StoreError> {
+    Ok((scheduler, instance_status(daemon, scheduler).await?))
+}
+
 async fn set_gauges(daemon: &AppState, gauges: &Gauges) -> Result<(), StoreError> {
+    let mut reads = Vec::with_capacity(daemon.schedulers.len());
     for scheduler in &daemon.schedulers {
-        let status = instance_status(daemon, scheduler).await?;
+        reads.push(scheduler_status(daemon, scheduler));
+    }
+    let mut read = stream::iter(reads).buffer_unordered(STATUS_READERS);
+    while let Some((scheduler, status)) = read.try_next().await? {
         gauges.set_instance(scheduler.name(), &status, daemon.clock.now());
         let credentials = ComponentHealth::of_credentials(scheduler.credential_status(), status.pause.as_ref());
         gauges.set_credentials(scheduler.name(), &credentials);

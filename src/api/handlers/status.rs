@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use crate::api::auth::identity::Identity;
@@ -15,17 +16,23 @@ use crate::domain::BatchState;
 use crate::drop_folder::{DropReport, PartState};
 use crate::scheduler::explain::ExplainedJob;
 use crate::scheduler::{InstanceScheduler, SchedulingRules};
-use crate::store::{QueueOutlook, QueuedBatch, StoreError};
+use crate::store::{QueueOutlook, QueuedBatch, StatusRows, StoreError};
 
 /// Ignored files of the drop folder that are listed by name.
 const MAX_LISTED: usize = 100;
 
+/// How many instances are read at a time. As many as the store has read connections would keep other requests waiting.
+pub(super) const STATUS_READERS: usize = 2;
+
 /// Handles `GET /v1/status`.
 pub(crate) async fn status(State(daemon): State<SharedState>, caller: Identity) -> Result<Json<Status>, Problem> {
-    let mut instances = BTreeMap::new();
-    for scheduler in daemon.schedulers.iter().filter(|scheduler| caller.may_use(scheduler.name())) {
-        instances.insert(scheduler.name().to_owned(), visible_status(&caller, &daemon, scheduler).await?);
+    let mut reads = Vec::with_capacity(daemon.schedulers.len());
+    for scheduler in &daemon.schedulers {
+        if caller.may_use(scheduler.name()) {
+            reads.push(named_status(&caller, &daemon, scheduler));
+        }
     }
+    let instances = stream::iter(reads).buffer_unordered(STATUS_READERS).try_collect::<BTreeMap<_, _>>().await?;
     // File names and the address are not shown to clients, who see only their own jobs.
     let is_local = matches!(caller, Identity::User { .. });
     let drop = daemon.drop.as_ref().filter(|_| is_local).map(drop_status);
@@ -55,6 +62,14 @@ pub(crate) fn drop_status(report: &DropReport) -> DropStatus {
             .collect(),
         faults: report.states().into_iter().filter_map(fault).collect(),
     }
+}
+
+async fn named_status(
+    caller: &Identity,
+    daemon: &AppState,
+    scheduler: &InstanceScheduler,
+) -> Result<(String, InstanceStatus), StoreError> {
+    Ok((scheduler.name().to_owned(), visible_status(caller, daemon, scheduler).await?))
 }
 
 /// Returns the status of an instance as this sender may see it: a client's has only its own jobs.
@@ -90,12 +105,10 @@ pub(crate) async fn instance_status(
 ) -> Result<InstanceStatus, StoreError> {
     let clock = scheduler.observe().await?;
     let now = clock.now();
-    let outlook = scheduler.outlook(&clock).await?;
+    let StatusRows { outlook, depth, calls_today, exhausted } = scheduler.status_rows(&clock).await?;
     let snapshot = &outlook.snapshot;
-    let depth = daemon.store.queue_depth(scheduler.name(), now).await?;
     let config = scheduler.config();
     let limits = &config.limits;
-    let calls_today = scheduler.calls_today(&clock).await?;
     let count = |state| {
         let batches = snapshot.in_flight.iter().filter(|batch| batch.state == state);
         u32::try_from(batches.count()).unwrap_or(u32::MAX)
@@ -130,7 +143,7 @@ pub(crate) async fn instance_status(
             running_jobs: depth.running_jobs,
             collecting: count(BatchState::Collecting),
             held,
-            given_up: daemon.store.find_exhausted_jobs(scheduler.name(), None).await?.into(),
+            given_up: exhausted.into(),
             oldest_pending_at: depth.oldest_pending_at,
             waiting,
         },

@@ -19,6 +19,8 @@ pub(crate) fn reader_pool(path: &Path) -> SqlitePool {
         .max_connections(MAX_READERS)
         .min_connections(0)
         .idle_timeout(Duration::from_secs(60))
+        // A file is there or its reads fail: asking the connection's thread first would only double the shortest reads.
+        .test_before_acquire(false)
         .connect_lazy_with(reader_options(path))
 }
 

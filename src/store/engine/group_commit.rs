@@ -86,11 +86,20 @@ impl WriteGroup {
         let mut tx = StoreTx::new(transaction, &mut self.changes, &mut self.budget);
         let WriteOutcome { result, reply } = write(Ok(&mut tx)).await;
         self.replies.push(reply);
-        let Err(error) = result else { return Ok(()) };
+        let Err(error) = result else {
+            debug_assert!(wakes_its_instances(&self.changes[published_before..]), "a change wakes no scheduler");
+            return Ok(());
+        };
         self.health.record_error(&error);
         self.changes.truncate(published_before);
         // If the savepoint is gone, SQLite has rolled back the whole transaction because of this error.
         let undone = sqlx::query(UNDO_WRITE).execute(&mut **transaction).await;
         undone.map(drop).map_err(|_| error)
     }
+}
+
+/// Returns whether a write that changed jobs, batches or instances wakes a scheduler.
+fn wakes_its_instances(changes: &[ChangeEvent]) -> bool {
+    let is_silent = |change: &ChangeEvent| matches!(change, ChangeEvent::Wake(_) | ChangeEvent::Metric(_));
+    changes.iter().all(is_silent) || changes.iter().any(|change| matches!(change, ChangeEvent::Wake(_)))
 }

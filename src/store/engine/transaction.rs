@@ -6,7 +6,7 @@ use sqlx::SqliteConnection;
 
 use crate::store::engine::disk_reserve::DiskBudget;
 use crate::store::error::StoreError;
-use crate::store::events::{ChangeEvent, MetricEvent};
+use crate::store::events::{ChangeEvent, InstanceChange, MetricEvent, WakeEvent};
 
 /// Undoes the present write of a group, whose savepoint has this name, and leaves the savepoint open.
 pub(super) const UNDO_WRITE: &str = "ROLLBACK TO one";
@@ -98,6 +98,11 @@ impl<'c> StoreTx<'c> {
     /// Publishes `change` after the commit.
     pub(crate) fn publish(&mut self, change: ChangeEvent) {
         self.changes.push(change);
+    }
+
+    /// Wakes the scheduler of an instance after the commit.
+    pub(crate) fn wake(&mut self, instance: &str, change: InstanceChange) {
+        self.publish(ChangeEvent::Wake(WakeEvent { instance: instance.to_owned(), change }));
     }
 
     /// Publishes a metric event after the commit.

@@ -15,6 +15,7 @@ use crate::store::tables::instances::QueueDepth;
 use crate::store::tables::occupied_slots::OccupiedSlots;
 use crate::store::tables::outlook::QueueOutlook;
 use crate::store::tables::snapshot::Snapshot;
+use crate::store::tables::status_rows::{StatusQuery, StatusRows};
 
 impl Store {
     /// Returns the state of an instance; the default for one that has no row.
@@ -84,6 +85,26 @@ impl Store {
         self.verified(async {
             let mut conn = self.read_transaction().await?;
             ReadTx::new(&mut conn).outlook(query).await
+        })
+        .await
+    }
+
+    /// Reads what the status of instance `name` is derived from. `longest` is that of [`Store::snapshot`], and `sharing`
+    /// and `day` are those of [`Store::calls_today`].
+    ///
+    /// # Errors
+    /// [`StoreError::Moved`], or another error of reading the database.
+    pub async fn status_rows(
+        &self,
+        (name, sharing): (&str, &[String]),
+        now: Timestamp,
+        longest: Duration,
+        day: QuotaDay,
+    ) -> Result<StatusRows, StoreError> {
+        let query = StatusQuery { queue: SnapshotQuery { instance: name, now, parts: 0, longest }, sharing, day };
+        self.verified(async {
+            let mut conn = self.read_transaction().await?;
+            ReadTx::new(&mut conn).status_rows(query).await
         })
         .await
     }

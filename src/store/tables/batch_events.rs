@@ -11,7 +11,7 @@ use crate::domain::shared_import::EventReach;
 use crate::domain::{BatchKey, BatchState, Event, JobId, JobState, job_state};
 use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
-use crate::store::events::{ChangeEvent, MetricEvent};
+use crate::store::events::{ChangeEvent, InstanceChange, MetricEvent};
 use crate::store::tables::batches::BatchBefore;
 use crate::store::tables::duplicate_batch_ids::DuplicateId;
 use crate::store::tables::history::NewHistoryEntry;
@@ -57,6 +57,7 @@ impl StoreTx<'_> {
             _ => None,
         };
         let instance = self.instance_of(key.job).await?;
+        self.wake(&instance, InstanceChange::Batch(key));
         self.count(MetricEvent::from_batch_event(instance.clone(), event));
         if let (Some(shared), true) = (&shared, change.reaches(event)) {
             if let Event::ImportEnded { counts, .. } = event {

@@ -9,7 +9,7 @@ use sqlx::Row;
 use crate::domain::{JobId, JobState};
 use crate::store::engine::transaction::StoreTx;
 use crate::store::error::StoreError;
-use crate::store::events::ChangeEvent;
+use crate::store::events::{ChangeEvent, InstanceChange};
 use crate::store::models::{ErasableData, Job};
 use crate::store::tables::history::NewHistoryEntry;
 use crate::store::tables::row_mapping::parse_column;
@@ -95,6 +95,8 @@ impl StoreTx<'_> {
             .await?;
         let entry = NewHistoryEntry::of_job(id, now, what.event(), state);
         self.insert_history(NewHistoryEntry { message: Some(reason), ..entry }).await?;
+        let instance = self.instance_of(id).await?;
+        self.wake(&instance, InstanceChange::Other);
         self.publish(ChangeEvent::Job(id));
         Ok(true)
     }

@@ -9,7 +9,7 @@ use crate::domain::instance::{InstanceState, Pause, PauseKind};
 use crate::domain::{BatchKey, Event, JobId};
 use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
-use crate::store::events::ChangeEvent;
+use crate::store::events::{ChangeEvent, InstanceChange};
 use crate::store::tables::column_values::ColumnValues;
 use crate::store::tables::row_mapping::{optional_parse_column, size_column, time_column, time_value};
 
@@ -125,6 +125,7 @@ impl StoreTx<'_> {
         after: &InstanceState,
     ) -> Result<(), StoreError> {
         self.save_instance(&name, before, after).await?;
+        self.wake(&name, InstanceChange::Other);
         self.publish(ChangeEvent::Instance(name));
         Ok(())
     }

@@ -121,10 +121,22 @@ impl ReadTx<'_> {
             recent_durations: self.recent_durations(name).await?,
             ..Snapshot::default()
         };
-        let mut queued = self.first_queued(&query).await?;
-        let has_more = queued.len() > MAX_QUEUED as usize;
-        queued.truncate(MAX_QUEUED as usize);
-        Ok(QueueOutlook { snapshot, queued, has_more, ended_imports: self.ended_imports(&query).await? })
+        let ended_imports = self.ended_imports(&query).await?;
+        let mut outlook = QueueOutlook { snapshot, ended_imports, ..QueueOutlook::default() };
+        self.read_queued(&mut outlook, &query).await?;
+        Ok(outlook)
+    }
+
+    /// Adds the first pending batches to an outlook.
+    pub(crate) async fn read_queued(
+        &mut self,
+        outlook: &mut QueueOutlook,
+        query: &SnapshotQuery<'_>,
+    ) -> Result<(), StoreError> {
+        outlook.queued = self.first_queued(query).await?;
+        outlook.has_more = outlook.queued.len() > MAX_QUEUED as usize;
+        outlook.queued.truncate(MAX_QUEUED as usize);
+        Ok(())
     }
 
     /// Returns the first pending batches, one more than [`MAX_QUEUED`] where there are so many.

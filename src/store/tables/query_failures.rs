@@ -6,7 +6,7 @@ use crate::domain::{BatchKey, BatchState};
 use crate::store::batch_changes::{QueryFailure, RecordedQueryFailure};
 use crate::store::engine::transaction::StoreTx;
 use crate::store::error::StoreError;
-use crate::store::events::{ChangeEvent, MetricEvent};
+use crate::store::events::{ChangeEvent, InstanceChange, MetricEvent};
 use crate::store::tables::history::NewHistoryEntry;
 
 /// The history event of a failed query.
@@ -40,6 +40,7 @@ impl StoreTx<'_> {
         }
         self.publish(ChangeEvent::Batch(key));
         let instance = self.instance_of(key.job).await?;
+        self.wake(&instance, InstanceChange::Batch(key));
         self.count(MetricEvent::query_failed(instance, &reason));
         Ok(RecordedQueryFailure { failures: batch.query_failures, is_news })
     }

@@ -6,7 +6,7 @@ use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchKey, JobId, JobState};
 use crate::store::engine::transaction::StoreTx;
 use crate::store::error::StoreError;
-use crate::store::events::{ChangeEvent, MetricEvent};
+use crate::store::events::{ChangeEvent, InstanceChange, MetricEvent};
 use crate::store::models::{Batch, Job};
 use crate::store::new_job::{Inserted, JobLayout, NewJob, PartRange};
 use crate::store::tables::chunks::CHUNK_BYTES;
@@ -93,6 +93,7 @@ impl StoreTx<'_> {
     /// Publishes the events of a new job.
     pub(crate) fn publish_accepted(&mut self, id: JobId, new: &NewJob, layout: &JobLayout) {
         self.publish(ChangeEvent::Job(id));
+        self.wake(&new.instance, InstanceChange::NewJob);
         self.count(MetricEvent::Accepted { instance: new.instance.clone(), bytes: layout.bytes });
     }
 }

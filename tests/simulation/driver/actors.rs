@@ -107,7 +107,7 @@ impl Simulation {
                  fails {fails} not before {not_before:?} {rules:?}"
             )
         });
-        self.wake();
+        self.wake_for_new_job();
     }
 
     pub(super) fn operator_acts(&mut self) -> CheckResult {

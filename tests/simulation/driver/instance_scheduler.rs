@@ -43,6 +43,7 @@ impl Simulation {
             watched: HashMap::new(),
             token: None,
             is_due_now: true,
+            may_start_new_job: true,
             next_tick: None,
         });
     }
@@ -75,6 +76,13 @@ impl Simulation {
     pub(super) fn wake(&mut self) {
         if let Some(daemon) = &mut self.daemon {
             daemon.is_due_now = true;
+        }
+    }
+
+    /// A new job makes a tick only where the last plan could have uploaded it.
+    pub(super) fn wake_for_new_job(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            daemon.is_due_now |= daemon.may_start_new_job;
         }
     }
 
@@ -142,6 +150,7 @@ impl Simulation {
             made = Plan::default();
         }
         daemon.next_tick = made.next_wake;
+        daemon.may_start_new_job = made.may_start_new_job;
         if matches!(
             self.mutation,
             Mutation::None | Mutation::NeverWakes | Mutation::ForgetsNotBefore | Mutation::ForgetsRules
@@ -233,7 +242,10 @@ impl Simulation {
         if self.mutation == Mutation::CountsRequeues && matches!(event, Event::Requeued { .. }) {
             self.store.keep_attempt(key);
         }
-        self.wake();
+        // The end of a worker makes a tick. Its batch's events before that make none.
+        if self.daemon.as_ref().is_some_and(|daemon| !daemon.busy.contains_key(&key)) {
+            self.wake();
+        }
         let keys = if event.reach() == EventReach::Import { &sharing[..] } else { &sharing[..1] };
         self.check_recorded(&event, keys, &sharing)
     }

@@ -51,7 +51,7 @@ impl Simulation {
     /// A file comes in.
     pub fn add_file(&mut self, priority: i64, group: Option<String>, list: Option<i64>, rows: &[u32]) -> JobId {
         let id = self.store.add(priority, group, list, rows);
-        self.wake();
+        self.wake_for_new_job();
         id
     }
 
