@@ -6,6 +6,7 @@
 
 mod api_call;
 mod chunked_report;
+mod end_forecast;
 pub mod estimate;
 pub mod explain;
 mod fair_queue;

@@ -19,6 +19,8 @@ mod job_filter;
 mod models;
 mod new_job;
 mod operations;
+#[cfg(test)]
+mod query_plan_tests;
 mod shared_import;
 mod tables;
 #[cfg(test)]

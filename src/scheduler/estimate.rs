@@ -34,7 +34,9 @@ impl QueueForecast {
     /// Forecasts the imports in flight, and those of the queued batches in the order of the plan.
     pub fn of(outlook: &QueueOutlook, rules: &SchedulingRules, now: Timestamp) -> QueueForecast {
         let snapshot = &outlook.snapshot;
-        let Some(duration) = ImportDuration::fit(&outlook.ended_imports) else { return QueueForecast::default() };
+        let Some(duration) = ImportDuration::fit(&outlook.snapshot.ended_imports) else {
+            return QueueForecast::default();
+        };
         let Some(calls) = NextCalls::of(snapshot, now) else { return QueueForecast::default() };
         let limits = SlotLimits::of(snapshot, rules, now);
         let mut simulation = QueueSimulation::new(outlook, duration, limits);

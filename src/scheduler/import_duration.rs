@@ -25,23 +25,32 @@ pub(super) struct ImportDuration {
 /// One import that is known.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
-    rows: f64,
+    rows: u64,
     ms: f64,
 }
 
 impl ImportDuration {
     /// Fits the duration to these imports; none if there are none.
     pub(super) fn fit(imports: &[EndedImport]) -> Option<ImportDuration> {
-        let samples = samples(imports);
-        let largest = imports.iter().map(|import| import.rows).max()?;
-        let time_a_row = || median(samples.iter().map(|sample| sample.ms / sample.rows.max(1.0)).collect());
-        let Some(slope) = median(slopes(&samples)) else {
+        ImportDuration::fit_samples(&samples(imports))
+    }
+
+    /// Fits the duration to imports of so many rows that took so long; none if there are none.
+    pub(super) fn fit_measured(imports: &[(u64, Duration)]) -> Option<ImportDuration> {
+        let sample = |&(rows, took): &(u64, Duration)| Sample { rows, ms: took.as_secs_f64() * 1000.0 };
+        ImportDuration::fit_samples(&imports.iter().map(sample).collect::<Vec<_>>())
+    }
+
+    fn fit_samples(samples: &[Sample]) -> Option<ImportDuration> {
+        let largest = samples.iter().map(|sample| sample.rows).max()?;
+        let time_a_row = || median(samples.iter().map(|sample| sample.ms / sample.rows.max(1) as f64).collect());
+        let Some(slope) = median(slopes(samples)) else {
             // All have the same size: how much of the time is fixed is unknown, and a smaller import takes at most as
             // long.
             return Some(ImportDuration { fixed_ms: 0.0, per_row_ms: time_a_row()?, largest });
         };
         let per_row_ms = slope.max(0.0);
-        let fixed_ms = median(samples.iter().map(|sample| sample.ms - per_row_ms * sample.rows).collect())?;
+        let fixed_ms = median(samples.iter().map(|sample| sample.ms - per_row_ms * sample.rows as f64).collect())?;
         if fixed_ms < 0.0 {
             return Some(ImportDuration { fixed_ms: 0.0, per_row_ms: time_a_row()?, largest });
         }
@@ -57,6 +66,13 @@ impl ImportDuration {
     }
 }
 
+/// Returns the mean duration of the imports; zero if there are none.
+pub(super) fn mean_duration(imports: &[EndedImport]) -> Duration {
+    let samples = samples(imports);
+    let total: f64 = samples.iter().map(|sample| sample.ms).sum();
+    Duration::try_from_secs_f64(total / 1000.0 / samples.len().max(1) as f64).unwrap_or(Duration::ZERO)
+}
+
 /// Returns the rows and the durations of the imports. The time in which an import waited in Marketo's queue for one of
 /// ours is not a part of its duration.
 fn samples(imports: &[EndedImport]) -> Vec<Sample> {
@@ -70,7 +86,7 @@ fn samples(imports: &[EndedImport]) -> Vec<Sample> {
         let began = import.accepted_at.max(free_at[0]);
         free_at[0] = import.ended_at.max(free_at[0]);
         let ms = import.ended_at.duration_since(began).as_millis().max(0) as f64;
-        samples.push(Sample { rows: import.rows as f64, ms });
+        samples.push(Sample { rows: import.rows, ms });
     }
     samples
 }
@@ -80,7 +96,7 @@ fn slopes(samples: &[Sample]) -> Vec<f64> {
     let mut slopes = Vec::new();
     for (index, one) in samples.iter().enumerate() {
         let others = samples[index + 1..].iter().filter(|other| other.rows != one.rows);
-        slopes.extend(others.map(|other| (other.ms - one.ms) / (other.rows - one.rows)));
+        slopes.extend(others.map(|other| (other.ms - one.ms) / (other.rows as f64 - one.rows as f64)));
     }
     slopes
 }

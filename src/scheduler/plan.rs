@@ -130,7 +130,7 @@ impl Plan {
         rules: &SchedulingRules,
         now: Timestamp,
     ) {
-        let schedule = PollSchedule { recent_durations: &snapshot.recent_durations, polling: &rules.polling, now };
+        let schedule = PollSchedule::of(snapshot, &rules.polling, now);
         let polls = poll_interval::in_order(&snapshot.in_flight)
             .map(|(flight, older)| (Step::Poll(flight.key), flight.key, schedule.due(flight, older)));
         let collects =

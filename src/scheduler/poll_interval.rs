@@ -1,9 +1,10 @@
 //! Poll interval: when each import is polled next. Pure functions.
 //!
 //! Marketo processes imports first in, first out, two at a time, so only our two oldest can end next. These are polled
-//! when they should have ended by the durations of recent imports. The others are polled rarely, because their status
-//! cannot have changed. Polling ten imports every five seconds would take 172,800 calls a day, over three times the
-//! usual quota.
+//! when they should end by [`EndForecast`]. The others are polled rarely, because their status cannot have changed.
+//! Polling ten imports every five seconds would take 172,800 calls a day, over three times the usual quota.
+//!
+//! A late poll costs no throughput: Marketo holds up to ten imports and starts the next one by itself.
 
 use std::time::Duration;
 
@@ -12,14 +13,26 @@ use jiff::Timestamp;
 use crate::clock::after;
 use crate::config::Polling;
 use crate::domain::BatchState;
-use crate::store::InFlightBatch;
+use crate::scheduler::end_forecast::EndForecast;
+use crate::store::{InFlightBatch, Snapshot};
 
 /// The number of imports that Marketo processes at once.
 pub(crate) const ACTIVE_IMPORTS: usize = 2;
 
-/// The poll interval of an import that cannot end next, in multiples of `polling.max`. It is polled only in case that
-/// Marketo does not process imports in order.
+/// The poll interval of an import that cannot end next, in multiples of `polling.max` and of the duration of an import;
+/// the longer one counts. It is polled only in case that Marketo does not process imports in order.
 const IDLE_FACTOR: u32 = 4;
+
+/// The longest of these intervals.
+const MAX_IDLE_INTERVAL: Duration = Duration::from_secs(2 * 3600);
+
+/// An import is polled once when this part of its expected duration is over, if that is longer than `polling.max`: an
+/// import that fails at once is then noticed, and the rows that are done show more exactly when it ends.
+const FIRST_POLL_DIVISOR: u32 = 4;
+
+/// In this many steps an import is polled from its earliest to its latest end. The steps are no shorter than a third of
+/// `polling.max` allows, and no longer than a sixth of the time between the two.
+const STEPS: u32 = 3;
 
 /// The poll interval of an import that takes longer than expected, or whose duration cannot be estimated, is its
 /// elapsed time divided by this. Its end is thus noticed at most a quarter late.
@@ -36,38 +49,71 @@ pub(crate) fn in_order(flights: &[InFlightBatch]) -> impl Iterator<Item = (&InFl
     on_marketo.into_iter().enumerate().map(move |(position, flight)| (flight, older((position, flight))))
 }
 
-/// What the time of a poll depends on, besides the import itself.
-#[derive(Clone, Copy, Debug)]
+/// What the times of polls depend on.
+#[derive(Clone, Debug)]
 pub(crate) struct PollSchedule<'a> {
-    /// Rows and duration of the imports that ended last.
-    pub recent_durations: &'a [(u64, Duration)],
-    pub polling: &'a Polling,
-    pub now: Timestamp,
+    forecast: EndForecast,
+    polling: &'a Polling,
+    now: Timestamp,
 }
 
-impl PollSchedule<'_> {
+impl<'a> PollSchedule<'a> {
+    /// Returns the schedule of the imports in a snapshot.
+    pub fn of(snapshot: &Snapshot, polling: &'a Polling, now: Timestamp) -> PollSchedule<'a> {
+        let on_marketo = in_order(&snapshot.in_flight).map(|(flight, _)| flight).filter(|flight| !flight.is_overdue);
+        PollSchedule { forecast: EndForecast::of(&snapshot.ended_imports, on_marketo), polling, now }
+    }
+
     /// Returns when to poll `flight`, which has `older` of our imports before it in Marketo's queue.
     pub(crate) fn due(&self, flight: &InFlightBatch, older: usize) -> Timestamp {
-        let PollSchedule { recent_durations, polling, now } = *self;
-        let accepted = flight.accepted_at.unwrap_or(now);
+        let accepted = flight.accepted_at.unwrap_or(self.now);
         let last = flight.polled_at.unwrap_or(accepted);
         // The clock was set back, so the time since the last poll is unknown. The import is polled now, which sets a
         // new start.
-        if last > now {
-            return now;
+        if last > self.now {
+            return self.now;
         }
         let due = if older >= ACTIVE_IMPORTS {
-            after(last, polling.max * IDLE_FACTOR)
+            after(last, self.idle_interval(flight))
         } else {
-            match (flight.importing_at, expected_duration(flight.rows, recent_durations)) {
-                (Some(began), Some(duration)) if after(began, duration) > last => {
-                    after(began, duration).clamp(after(last, polling.min), after(last, polling.max))
-                }
-                (Some(began), Some(duration)) => after(last, interval(after(began, duration), last, polling)),
-                (began, _) => after(last, interval(began.unwrap_or(accepted), last, polling)),
-            }
+            self.active_due(flight, last)
         };
         flight.not_before.map_or(due, |not_before| due.max(not_before))
+    }
+
+    fn idle_interval(&self, flight: &InFlightBatch) -> Duration {
+        let shortest = self.polling.max * IDLE_FACTOR;
+        let duration = self.forecast.duration(flight.rows).unwrap_or(Duration::ZERO);
+        duration.saturating_mul(IDLE_FACTOR).min(MAX_IDLE_INTERVAL).max(shortest)
+    }
+
+    /// Returns when to poll an import that may end next.
+    fn active_due(&self, flight: &InFlightBatch, last: Timestamp) -> Timestamp {
+        let polling = self.polling;
+        let accepted = flight.accepted_at.unwrap_or(self.now);
+        let began = self.forecast.began(flight).unwrap_or(accepted);
+        let Some(window) = self.forecast.window(flight) else { return after(last, interval(began, last, polling)) };
+        let (earliest, latest) = (window.earliest, window.latest);
+        // It has not begun as was expected: what Marketo imports before it is not ours.
+        if last >= began && flight.polled_at.is_some() && flight.importing_at.is_none() {
+            return after(last, interval(accepted, last, polling));
+        }
+        if last >= latest {
+            return after(last, interval(latest, last, polling));
+        }
+        let width = window.width();
+        let step = (width / STEPS).min(polling.max / STEPS).max(width / (2 * STEPS)).max(polling.min);
+        let first = self.forecast.duration(flight.rows).unwrap_or(Duration::ZERO) / FIRST_POLL_DIVISOR;
+        let due = if flight.polled_at.is_none() && first > polling.max {
+            after(began, first)
+        } else if last >= earliest {
+            after(last, step)
+        } else if width > step * (STEPS + 1) {
+            earliest
+        } else {
+            after(earliest, step).min(latest)
+        };
+        due.max(after(last, polling.min))
     }
 }
 
@@ -76,18 +122,12 @@ fn interval(since: Timestamp, last: Timestamp, polling: &Polling) -> Duration {
     (waited / ELAPSED_DIVISOR).clamp(polling.min, polling.max)
 }
 
-/// Returns the expected duration of an import of `rows` rows by the recent imports; none if there were none.
-fn expected_duration(rows: u64, recent_durations: &[(u64, Duration)]) -> Option<Duration> {
-    let total_rows: u64 = recent_durations.iter().map(|&(rows, _)| rows).sum();
-    let total_time: Duration = recent_durations.iter().map(|&(_, duration)| duration).sum();
-    (total_rows > 0).then(|| total_time.mul_f64(rows as f64 / total_rows as f64))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::from_ms;
     use crate::domain::{BatchKey, JobId};
+    use crate::store::EndedImport;
 
     const POLLING: Polling = Polling { min: Duration::from_secs(5), max: Duration::from_secs(30) };
 
@@ -99,6 +139,7 @@ mod tests {
             group: None,
             list_id: None,
             rows: 100,
+            rows_done: 0,
             not_before: None,
             accepted_at: Some(secs(accepted)),
             importing_at: importing.map(secs),
@@ -107,11 +148,21 @@ mod tests {
         }
     }
 
-    fn due_in_secs(flight: &InFlightBatch, older: usize, recent_durations: &[(u64, Duration)]) -> i64 {
-        PollSchedule { recent_durations, polling: &POLLING, now: from_ms(1_000_000) }
-            .due(flight, older)
-            .as_millisecond()
-            / 1000
+    /// Imports of 100 rows that took 20 s each, one after the other, the last of which ended at this second.
+    fn ended(last: i64) -> Vec<EndedImport> {
+        let secs = |secs: i64| from_ms(secs * 1000);
+        let import = |back: i64| EndedImport {
+            rows: 100,
+            accepted_at: secs(last - 20 * back - 20),
+            ended_at: secs(last - 20 * back),
+        };
+        (0..2).map(import).collect()
+    }
+
+    fn due_in_secs(flight: &InFlightBatch, older: usize, ended_imports: Vec<EndedImport>) -> i64 {
+        let snapshot = Snapshot { in_flight: vec![flight.clone()], ended_imports, ..Snapshot::default() };
+        let due = PollSchedule::of(&snapshot, &POLLING, from_ms(1_000_000)).due(flight, older);
+        due.as_millisecond() / 1000
     }
 
     #[test]
@@ -120,25 +171,40 @@ mod tests {
         for (accepted, polled, next) in
             [(100, None, 105), (100, Some(105), 110), (100, Some(140), 150), (100, Some(400), 430)]
         {
-            assert_eq!(due_in_secs(&flight(accepted, None, polled), 0, &[]), next);
+            assert_eq!(due_in_secs(&flight(accepted, None, polled), 0, vec![]), next);
         }
     }
 
     #[test]
     fn import_is_polled_when_it_should_have_ended() {
-        let recent = [(50, Duration::from_secs(10))];
-        assert_eq!(due_in_secs(&flight(90, Some(100), Some(100)), 1, &recent), 120);
-        // Not later than the maximum interval after the last poll, not sooner than the minimum.
-        assert_eq!(due_in_secs(&flight(90, Some(100), Some(100)), 1, &[(1, Duration::from_secs(10))]), 130);
-        assert_eq!(due_in_secs(&flight(90, Some(100), Some(118)), 1, &recent), 123);
+        // It begins at 100 and takes 20 s, give or take 6.
+        assert_eq!(due_in_secs(&flight(100, None, None), 0, ended(100)), 119);
+        assert_eq!(due_in_secs(&flight(100, Some(100), Some(119)), 0, ended(100)), 124);
+        // Not sooner than the minimum interval.
+        assert_eq!(due_in_secs(&flight(100, Some(100), Some(125)), 0, ended(100)), 130);
         // 80 s later than expected: the interval is a quarter of that.
-        assert_eq!(due_in_secs(&flight(90, Some(100), Some(200)), 1, &recent), 220);
+        assert_eq!(due_in_secs(&flight(100, Some(100), Some(206)), 0, ended(100)), 226);
+    }
+
+    #[test]
+    fn a_long_import_is_polled_early_and_then_by_its_progress() {
+        let hour = vec![EndedImport { rows: 100, accepted_at: from_ms(-3_600_000), ended_at: from_ms(0) }];
+        assert_eq!(due_in_secs(&flight(100, None, None), 0, hour.clone()), 1_000, "an early end is noticed");
+        let half = InFlightBatch { rows_done: 50, ..flight(100, Some(100), Some(500)) };
+        let due = due_in_secs(&half, 0, hour);
+        assert!((860..890).contains(&due), "it ends at 900: {due}");
+    }
+
+    #[test]
+    fn an_import_that_has_not_begun_in_time_is_polled_on() {
+        let queued = InFlightBatch { state: BatchState::Queued, ..flight(100, None, Some(120)) };
+        assert_eq!(due_in_secs(&queued, 0, ended(100)), 125);
     }
 
     #[test]
     fn third_import_in_the_queue_is_polled_rarely() {
-        assert_eq!(due_in_secs(&flight(100, None, None), 2, &[]), 220);
-        assert_eq!(due_in_secs(&flight(100, None, None), 9, &[]), 220);
+        assert_eq!(due_in_secs(&flight(100, None, None), 2, vec![]), 220);
+        assert_eq!(due_in_secs(&flight(100, None, None), 9, vec![]), 220);
     }
 
     #[test]
@@ -159,7 +225,7 @@ mod tests {
     fn failed_poll_waits_out_its_backoff() {
         let mut failed = flight(100, None, Some(105));
         failed.not_before = Some(from_ms(500_000));
-        assert_eq!(due_in_secs(&failed, 0, &[]), 500);
+        assert_eq!(due_in_secs(&failed, 0, vec![]), 500);
     }
 
     #[test]
@@ -167,9 +233,9 @@ mod tests {
         // The time is 1000 s. The import was accepted when the clock showed 5000 s.
         for (older, not_before) in [(0, None), (5, None), (0, Some(from_ms(5_300_000)))] {
             let ahead = InFlightBatch { not_before, ..flight(4_000, None, Some(5_005)) };
-            assert_eq!(due_in_secs(&ahead, older, &[]), 1_000);
-            assert_eq!(due_in_secs(&flight(5_000, None, None), older, &[]), 1_000);
+            assert_eq!(due_in_secs(&ahead, older, vec![]), 1_000);
+            assert_eq!(due_in_secs(&flight(5_000, None, None), older, vec![]), 1_000);
         }
-        assert_eq!(due_in_secs(&flight(5_000, Some(5_000), Some(1_000)), 0, &[]), 1_005);
+        assert_eq!(due_in_secs(&flight(5_000, Some(5_000), Some(1_000)), 0, vec![]), 1_005);
     }
 }

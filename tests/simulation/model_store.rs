@@ -17,12 +17,12 @@ use marqueue::domain::batch::{BatchProgress, QueryFailureKind};
 use marqueue::domain::batch_rules::{BatchRules, StopCause};
 use marqueue::domain::instance::InstanceState;
 use marqueue::domain::{BatchKey, BatchState, DeferReason, Event, IllegalTransitionError, JobId, JobState, transition};
-use marqueue::store::{InFlightBatch, PendingBatch, Snapshot};
+use marqueue::store::{EndedImport, InFlightBatch, PendingBatch, Snapshot};
 
 pub use packing::{PackLimits, PackedRows, SharedImport, Sharing, SharingLimit};
 
-/// As `PACES` and `CANDIDATES` of `store::snapshot`.
-const PACES: usize = 20;
+/// As `ENDED_IMPORTS` and `CANDIDATES` of `store::snapshot`.
+const ENDED_IMPORTS: usize = 20;
 const CANDIDATES: usize = 200;
 
 /// A row of the table `job`.
@@ -236,7 +236,7 @@ impl ModelStore {
             busy_lists: self.busy_lists(now, longest),
             next_due: self.next_due(now, longest),
             has_untried_batch: self.waiting(now),
-            recent_durations: self.paces(),
+            ended_imports: self.ended_imports(),
             clock_steady_at: None,
         }
     }
@@ -251,6 +251,7 @@ impl ModelStore {
                 group: job.group.clone(),
                 list_id: job.list,
                 rows: u64::from(batch.sharing.import_rows.unwrap_or(batch.rows())),
+                rows_done: batch.progress.counts.processed.unwrap_or(0) + batch.progress.counts.failed.unwrap_or(0),
                 not_before: batch.progress.not_before,
                 accepted_at: batch.progress.accepted_at,
                 importing_at: batch.progress.importing_at,
@@ -349,18 +350,19 @@ impl ModelStore {
         })
     }
 
-    fn paces(&self) -> Vec<(u64, Duration)> {
+    fn ended_imports(&self) -> Vec<EndedImport> {
         let mut ended: Vec<_> = self
             .batches()
             .filter(|(_, _, batch)| batch.progress.state == BatchState::Complete && batch.sharing.leads)
             .filter_map(|(_, _, batch)| {
-                let took = batch.progress.polled_at?.duration_since(batch.progress.importing_at?);
-                let took = Duration::try_from(took).ok().filter(|took| !took.is_zero())?;
-                Some((batch.progress.ended_at, u64::from(batch.sharing.import_rows.unwrap_or(batch.rows())), took))
+                let rows = u64::from(batch.sharing.import_rows.unwrap_or(batch.rows()));
+                let (accepted_at, polled_at) = (batch.progress.accepted_at?, batch.progress.polled_at?);
+                let import = EndedImport { rows, accepted_at, ended_at: polled_at };
+                (polled_at >= accepted_at).then_some((batch.progress.ended_at, import))
             })
             .collect();
-        ended.sort_by_key(|&(at, ..)| std::cmp::Reverse(at));
-        ended.into_iter().take(PACES).map(|(_, rows, took)| (rows, took)).collect()
+        ended.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
+        ended.into_iter().take(ENDED_IMPORTS).map(|(_, import)| import).collect()
     }
 }
 

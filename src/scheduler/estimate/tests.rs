@@ -35,6 +35,7 @@ fn importing(job: i64, since: i64) -> InFlightBatch {
         group: None,
         list_id: None,
         rows: 100,
+        rows_done: 0,
         not_before: None,
         accepted_at: Some(at(since)),
         importing_at: Some(at(since)),
@@ -66,15 +67,20 @@ fn of_group(job: i64, head: i64) -> QueuedBatch {
 fn outlook(queued: Vec<QueuedBatch>) -> QueueOutlook {
     let import = EndedImport { rows: 100, accepted_at: at(0), ended_at: at(10) };
     QueueOutlook {
-        snapshot: Snapshot { in_flight: vec![importing(1, 95), importing(2, 98)], ..Snapshot::default() },
+        snapshot: Snapshot {
+            in_flight: vec![importing(1, 95), importing(2, 98)],
+            ended_imports: vec![import],
+            ..Snapshot::default()
+        },
         queued,
         has_more: false,
-        ended_imports: vec![import],
     }
 }
 
 fn idle(queued: Vec<QueuedBatch>) -> QueueOutlook {
-    QueueOutlook { snapshot: Snapshot::default(), ..outlook(queued) }
+    let mut idle = outlook(queued);
+    idle.snapshot.in_flight.clear();
+    idle
 }
 
 /// The second at which each job's upload begins, and that at which its import ends; 0 where that is unknown.
@@ -173,7 +179,8 @@ fn batches_wait_for_those_of_their_job_that_come_first() {
 #[test]
 fn no_estimate_without_imports_or_behind_an_operator() {
     let jobs = || vec![queued(3, 100)];
-    let unknown = QueueOutlook { ended_imports: Vec::new(), ..outlook(jobs()) };
+    let mut unknown = outlook(jobs());
+    unknown.snapshot.ended_imports.clear();
     assert_eq!(forecast(&unknown, [1, 3]), [None; 2]);
     let mut paused = outlook(jobs());
     paused.snapshot.instance.pause = Some(pause(PauseKind::Operator, None));

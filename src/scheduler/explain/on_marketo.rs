@@ -56,11 +56,7 @@ impl ExplainedJob<'_> {
 
     fn next_poll(&self, batch: &Batch) -> NextPoll {
         let key = batch.import_key(self.job.id);
-        let schedule = PollSchedule {
-            recent_durations: &self.outlook.snapshot.recent_durations,
-            polling: &self.rules.polling,
-            now: self.now,
-        };
+        let schedule = PollSchedule::of(&self.outlook.snapshot, &self.rules.polling, self.now);
         match poll_interval::in_order(&self.outlook.snapshot.in_flight).find(|(flight, _)| flight.key == key) {
             Some((flight, older)) => NextPoll { older, at: Some(schedule.due(flight, older)) },
             None => NextPoll::default(),

@@ -209,20 +209,13 @@ fn refused_credentials_and_used_up_quota_pause_instance() {
 
 #[test]
 fn wait_for_foreign_imports_is_half_a_recent_import() {
-    for (recent_durations, seconds) in
-        [(&[][..], 30), (&[(10, 40)], 30), (&[(10, 100), (10, 200)], 75), (&[(10_000, 1200)], 300)]
-    {
-        let recent_durations: Vec<_> =
-            recent_durations.iter().map(|&(rows, secs)| (rows, Duration::from_secs(secs))).collect();
-        assert_eq!(
-            foreign_queue_delay(&recent_durations, &instance()),
-            Duration::from_secs(seconds),
-            "{recent_durations:?}"
-        );
+    for (mean, seconds) in [(0, 30), (40, 30), (150, 75), (1200, 300)] {
+        let delay = foreign_queue_delay(Duration::from_secs(mean), &instance());
+        assert_eq!(delay, Duration::from_secs(seconds), "{mean}");
     }
     let mut slow = instance();
     slow.polling.max = Duration::from_secs(900);
-    assert_eq!(foreign_queue_delay(&[], &slow), Duration::from_secs(900));
+    assert_eq!(foreign_queue_delay(Duration::ZERO, &slow), Duration::from_secs(900));
 }
 
 #[test]

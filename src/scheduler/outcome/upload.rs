@@ -9,6 +9,7 @@ use crate::config::{Instance, UnknownOutcome};
 use crate::domain::batch::UploadAttempts;
 use crate::domain::{DeferReason, Event, FailureReason, FailureScope};
 use crate::marketo::{ErrorAction, UploadError};
+use crate::scheduler::import_duration::mean_duration;
 use crate::scheduler::outcome::instance::instance_backoff;
 use crate::store::Snapshot;
 
@@ -36,7 +37,8 @@ impl FailedUpload<'_> {
     /// Returns the event to record for `error`.
     pub fn event(&self, error: UploadError) -> Event {
         let requeue = |defer_reason, reason, not_before| Event::Requeued { defer_reason, reason, not_before };
-        let later = Some(after(self.now, foreign_queue_delay(&self.snapshot.recent_durations, self.instance)));
+        let later =
+            Some(after(self.now, foreign_queue_delay(mean_duration(&self.snapshot.ended_imports), self.instance)));
         match error {
             // Nothing of the batch was sent, so the batch is not the cause.
             UploadError::NeverSent(reason) => requeue(DeferReason::Service, reason.into(), Some(self.backoff_until())),
@@ -171,9 +173,7 @@ pub fn service_backoff_until(snapshot: &Snapshot, instance: &Instance, now: Time
 /// Returns the wait before the next upload while imports of other integrations fill the queue. Only an upload of a
 /// whole file shows whether it is still full. The wait is half the mean duration of the recent imports, so that about
 /// one upload is refused for each import of ours. It is at least `polling.max` and at most the longest backoff.
-pub(super) fn foreign_queue_delay(recent_durations: &[(u64, Duration)], instance: &Instance) -> Duration {
+pub(super) fn foreign_queue_delay(mean_duration: Duration, instance: &Instance) -> Duration {
     let (min, max) = (instance.polling.max, instance.backoff_max.max(instance.polling.max));
-    let total: Duration = recent_durations.iter().map(|&(_, duration)| duration).sum();
-    let imports = u32::try_from(recent_durations.len()).unwrap_or(u32::MAX).max(1);
-    (total / imports / 2).clamp(min, max)
+    (mean_duration / 2).clamp(min, max)
 }

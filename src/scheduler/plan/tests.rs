@@ -36,6 +36,7 @@ fn in_flight(job: i64, part: u32, state: BatchState) -> InFlightBatch {
         group: None,
         list_id: None,
         rows: 10,
+        rows_done: 0,
         not_before: None,
         accepted_at: Some(from_ms(NOW)),
         importing_at: None,
@@ -340,7 +341,7 @@ fn batch_with_a_worker_gets_no_step() {
         in_flight(3, 1, BatchState::Collecting),
     ];
     let busy = [(key(1, 1), Work::Poll), (key(2, 1), Work::Upload), (key(3, 1), Work::Poll)].into();
-    assert_eq!(plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW)), Plan::default());
+    assert_eq!(plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW)).steps, []);
 }
 
 #[test]
@@ -387,4 +388,27 @@ fn jobs_are_tried_alone_while_uploads_fail() {
     assert_eq!(max_packed_jobs(&snapshot), u32::MAX);
     snapshot.instance.service_failures = 1;
     assert_eq!(max_packed_jobs(&snapshot), 1);
+}
+
+#[test]
+fn a_new_job_matters_only_while_it_could_start() {
+    let may_start = |snapshot: &Snapshot, slots| planned(snapshot, &rules(2, slots)).may_start_new_job;
+    let mut snapshot = Snapshot::default();
+    assert!(may_start(&snapshot, 2));
+    snapshot.candidates = vec![pending(1, 1)];
+    assert!(may_start(&snapshot, 2), "one slot is left");
+    snapshot.candidates.push(pending(2, 1));
+    assert!(!may_start(&snapshot, 2), "the end of an import makes another plan");
+    // In this state the plan has no end of the backoff to wait for.
+    let in_backoff = |candidates| {
+        let mut snapshot = Snapshot { candidates, ..Snapshot::default() };
+        snapshot.instance.backoff_until = Some(from_ms(NOW + 1_000));
+        planned(&snapshot, &rules(2, 2))
+    };
+    assert!(in_backoff(vec![]).may_start_new_job);
+    let waiting = in_backoff(vec![pending(1, 1)]);
+    assert_eq!((waiting.may_start_new_job, waiting.next_wake), (false, Some(from_ms(NOW + 1_000))));
+    snapshot.instance.pause =
+        Some(Pause { kind: PauseKind::Operator, reason: "asked for".into(), at: from_ms(1), until: None });
+    assert!(!may_start(&snapshot, 9));
 }

@@ -23,6 +23,8 @@ pub struct InFlightBatch {
     pub list_id: Option<i64>,
     /// How many rows its import has.
     pub rows: u64,
+    /// How many of them Marketo had processed at the last poll.
+    pub rows_done: u64,
     /// The next poll or download is not before this.
     pub not_before: Option<Timestamp>,
     /// When Marketo accepted the upload.
@@ -52,6 +54,7 @@ impl FromRow<'_, SqliteRow> for InFlightBatch {
             group: row.try_get("job_group")?,
             list_id: row.try_get("list_id")?,
             rows: size_column(row, "rows")?,
+            rows_done: size_column(row, "rows_done")?,
             not_before: time_column(row, "not_before")?,
             accepted_at: time_column(row, "accepted_at")?,
             importing_at: time_column(row, "importing_at")?,
@@ -85,7 +88,8 @@ impl ReadTx<'_> {
     /// Returns the batches of an instance that are in flight.
     pub(crate) async fn in_flight(&mut self, name: &str) -> Result<Vec<InFlightBatch>, StoreError> {
         let batches = sqlx::query_as(
-            "SELECT b.job_id, b.part, b.state, coalesce(b.import_rows, b.rows) AS rows, b.not_before, b.accepted_at,
+            "SELECT b.job_id, b.part, b.state, coalesce(b.import_rows, b.rows) AS rows,
+                    coalesce(b.processed, 0) + coalesce(b.failed, 0) AS rows_done, b.not_before, b.accepted_at,
                     b.importing_at, b.polled_at, b.overdue_at, j.job_group, j.list_id
              FROM batch b JOIN job j ON j.id = b.job_id
              WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held') AND b.leads_import = 1

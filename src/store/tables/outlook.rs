@@ -42,8 +42,6 @@ pub struct QueueOutlook {
     pub queued: Vec<QueuedBatch>,
     /// Whether there are more pending batches than these.
     pub has_more: bool,
-    /// Imports that ended last.
-    pub ended_imports: Vec<EndedImport>,
 }
 
 /// A pending batch, with what decides when it is uploaded.
@@ -118,11 +116,10 @@ impl ReadTx<'_> {
             in_flight: self.in_flight(name).await?,
             unconfirmed_until: self.unconfirmed_until(name, query.now).await?,
             busy_lists: self.busy_lists(&query).await?,
-            recent_durations: self.recent_durations(name).await?,
+            ended_imports: self.ended_imports(&query).await?,
             ..Snapshot::default()
         };
-        let ended_imports = self.ended_imports(&query).await?;
-        let mut outlook = QueueOutlook { snapshot, ended_imports, ..QueueOutlook::default() };
+        let mut outlook = QueueOutlook { snapshot, ..QueueOutlook::default() };
         self.read_queued(&mut outlook, &query).await?;
         Ok(outlook)
     }
@@ -164,15 +161,15 @@ impl ReadTx<'_> {
     }
 
     /// Returns the imports of an instance that ended last, the latest first.
-    async fn ended_imports(&mut self, query: &SnapshotQuery<'_>) -> Result<Vec<EndedImport>, StoreError> {
+    pub(crate) async fn ended_imports(&mut self, query: &SnapshotQuery<'_>) -> Result<Vec<EndedImport>, StoreError> {
         let oldest = query.now.as_millisecond().saturating_sub(i64::try_from(MAX_AGE.as_millis()).unwrap_or(i64::MAX));
         let imports = sqlx::query_as(
-            "SELECT b.rows, b.accepted_at, b.polled_at
+            "SELECT rows, accepted_at, polled_at
              FROM (SELECT coalesce(import_rows, rows) AS rows, accepted_at, polled_at, ended_at FROM batch
                    WHERE instance = ? AND state = 'complete' AND leads_import = 1 AND ended_at > ?
-                   ORDER BY ended_at DESC LIMIT ?) b
-             WHERE b.polled_at >= b.accepted_at
-             ORDER BY b.ended_at DESC LIMIT ?",
+                   ORDER BY ended_at DESC LIMIT ?) recent
+             WHERE polled_at >= accepted_at
+             ORDER BY ended_at DESC LIMIT ?",
         )
         .bind(query.instance)
         .bind(oldest)
@@ -235,9 +232,9 @@ mod tests {
             store.record_event(key, event, None, from_ms(at)).await.unwrap();
         }
         let import = EndedImport { rows: 1, accepted_at: from_ms(2_000), ended_at: from_ms(5_000) };
-        assert_eq!(outlook(&store, 7_000).await.ended_imports, [import]);
+        assert_eq!(outlook(&store, 7_000).await.snapshot.ended_imports, [import]);
         let week = 7 * 24 * 3_600_000;
-        assert_eq!(outlook(&store, week + 5_999).await.ended_imports, [import]);
-        assert_eq!(outlook(&store, week + 6_000).await.ended_imports, []);
+        assert_eq!(outlook(&store, week + 5_999).await.snapshot.ended_imports, [import]);
+        assert_eq!(outlook(&store, week + 6_000).await.snapshot.ended_imports, []);
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! The statements only leave out batches that can't be chosen. The choice is made by [`crate::scheduler`].
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use crate::domain::instance::InstanceState;
@@ -11,13 +9,7 @@ use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
 use crate::store::tables::candidates::{PendingBatch, SnapshotQuery};
 use crate::store::tables::occupied_slots::InFlightBatch;
-use crate::store::tables::row_mapping::{optional_size_column, size_column};
-
-/// How many ended imports are used to estimate durations.
-const RECENT_IMPORTS: u32 = 20;
-/// Among how many of the last imports these are searched. Imports of a few rows end before a poll finds them in
-/// progress, and the statement must not read a year of those each time.
-const RECENT_IMPORTS_SEARCHED: u32 = 1_000;
+use crate::store::tables::outlook::EndedImport;
 
 /// An instance, its batches in flight, and the pending batches that may be next.
 #[derive(Clone, Debug, Default)]
@@ -40,9 +32,8 @@ pub struct Snapshot {
     pub next_due: Option<Timestamp>,
     /// Whether a batch is pending, due or deferred, that waits neither for its group nor for its job's earliest time.
     pub has_untried_batch: bool,
-    /// Of imports that ended last, the rows and the time between the first and the last poll that found each in
-    /// progress.
-    pub recent_durations: Vec<(u64, Duration)>,
+    /// Imports that ended last, within a week.
+    pub ended_imports: Vec<EndedImport>,
     /// When the clock will be steady again; none where it is.
     pub clock_steady_at: Option<Timestamp>,
 }
@@ -69,36 +60,17 @@ impl ReadTx<'_> {
             busy_lists: self.busy_lists(&query).await?,
             next_due: self.next_due(&query).await?,
             has_untried_batch: self.has_untried_batch(&query).await?,
-            recent_durations: self.recent_durations(name).await?,
+            ended_imports: self.ended_imports(&query).await?,
             clock_steady_at: None,
             instance,
         })
-    }
-
-    /// Returns the rows and the duration of imports that ended last.
-    pub(crate) async fn recent_durations(&mut self, name: &str) -> Result<Vec<(u64, Duration)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT b.rows, b.polled_at - b.importing_at AS took
-             FROM (SELECT coalesce(import_rows, rows) AS rows, polled_at, importing_at, ended_at FROM batch
-                   WHERE instance = ? AND state = 'complete' AND leads_import = 1 ORDER BY ended_at DESC LIMIT ?) b
-             WHERE b.polled_at > b.importing_at
-             ORDER BY b.ended_at DESC LIMIT ?",
-        )
-        .bind(name)
-        .bind(RECENT_IMPORTS_SEARCHED)
-        .bind(RECENT_IMPORTS)
-        .fetch_all(&mut *self.conn)
-        .await?;
-        let duration = |row| {
-            Ok((size_column(row, "rows")?, Duration::from_millis(optional_size_column(row, "took")?.unwrap_or(0))))
-        };
-        rows.iter().map(duration).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
     use crate::clock::from_ms;
     use crate::domain::{BatchKey, BatchState, Counts, DeferReason, Event, FailureScope, JobId, RemoteStatus, Target};
     use crate::store::handle::Store;
@@ -313,28 +285,5 @@ mod tests {
         assert_eq!(snapshot.candidates.iter().map(|waiting| waiting.key.job).collect::<Vec<_>>(), [other]);
         let snapshot = store.snapshot("default", from_ms(500), 2, SECOND).await.unwrap();
         assert_eq!((snapshot.busy_lists, snapshot.candidates.len()), (vec![], 3));
-    }
-
-    #[tokio::test]
-    async fn durations_come_from_imports_observed_as_importing() {
-        let store = store().await;
-        for is_polled in [true, false] {
-            let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
-            let counts = Counts::default();
-            store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
-            let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
-            store.record_event(key, accepted, None, from_ms(2)).await.unwrap();
-            if is_polled {
-                let importing = Event::Polled { status: RemoteStatus::Importing, counts, waited: Duration::ZERO };
-                store.record_event(key, importing, None, from_ms(100)).await.unwrap();
-            }
-            store
-                .record_event(key, Event::ImportEnded { counts, message: "done".into() }, None, from_ms(350))
-                .await
-                .unwrap();
-            store.record_event(key, Event::Collected, None, from_ms(400)).await.unwrap();
-        }
-        let durations = store.snapshot("default", from_ms(500), 2, SECOND).await.unwrap().recent_durations;
-        assert_eq!(durations, [(1, Duration::from_millis(250))]);
     }
 }

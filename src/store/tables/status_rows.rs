@@ -14,8 +14,7 @@ use crate::store::tables::snapshot::Snapshot;
 /// What the status of an instance is derived from.
 #[derive(Clone, Debug, Default)]
 pub struct StatusRows {
-    /// The instance, its batches in flight and its first pending batches. Imports that have ended are left out:
-    /// nothing of the status depends on them.
+    /// The instance, its batches in flight and its first pending batches.
     pub outlook: QueueOutlook,
     /// How many jobs and batches are pending or running.
     pub depth: QueueDepth,
@@ -51,7 +50,7 @@ impl ReadTx<'_> {
         };
         if depth.pending_batches > 0 {
             outlook.snapshot.busy_lists = self.busy_lists(&queue).await?;
-            outlook.snapshot.recent_durations = self.recent_durations(name).await?;
+            outlook.snapshot.ended_imports = self.ended_imports(&queue).await?;
             self.read_queued(&mut outlook, &queue).await?;
         }
         Ok(StatusRows {

@@ -57,6 +57,7 @@ fn in_flight(job: i64, list_id: Option<i64>) -> InFlightBatch {
         group: None,
         list_id,
         rows: 10,
+        rows_done: 0,
         not_before: None,
         accepted_at: Some(at(1)),
         importing_at: Some(at(1)),

@@ -148,7 +148,7 @@ async fn each_job_gets_its_own_counts_and_files() {
     assert_eq!(store.shared_import(keys[0]).await.unwrap(), None);
     // One import is in the statistics, with all its rows.
     let outlook = store.outlook("default", from_ms(6_000), Duration::from_secs(1)).await.unwrap();
-    assert_eq!(outlook.ended_imports.iter().map(|import| import.rows).collect::<Vec<_>>(), [2]);
+    assert_eq!(outlook.snapshot.ended_imports.iter().map(|import| import.rows).collect::<Vec<_>>(), [2]);
 }
 
 #[tokio::test]
