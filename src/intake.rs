@@ -3,6 +3,7 @@
 //! The file is checked and split into parts while it is received, and stored chunk by chunk. It becomes a job only when
 //! all of it is on the disk.
 
+mod chunk_inserter;
 mod chunk_writer;
 mod error;
 mod lenient_scanner;

@@ -109,7 +109,10 @@ mod tests {
         let id = add(&store, leads(), 1).await;
         let noise: Vec<u8> = (0..200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
         store
-            .insert_chunk(id, crate::store::tables::chunks::CompressedChunk::compress(1_000_000, &noise).unwrap())
+            .insert_chunks(
+                id,
+                vec![crate::store::tables::chunks::CompressedChunk::compress(1_000_000, &noise).unwrap()],
+            )
             .await
             .unwrap();
         store.cancel(id, crate::clock::from_ms(2_000)).await.unwrap();

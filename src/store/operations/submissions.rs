@@ -35,12 +35,14 @@ impl Store {
         self.write("begin_submission", move |tx| Box::pin(tx.begin_submission(new, now))).await
     }
 
-    /// Stores a chunk of a submission.
+    /// Stores chunks of a submission in one statement. The caller has to bound their number: all other writes wait for
+    /// the statement.
     ///
     /// # Errors
-    /// [`StoreError::Full`], or another error of writing the database.
-    pub async fn insert_chunk(&self, job: JobId, chunk: CompressedChunk) -> Result<(), StoreError> {
-        self.write("insert_chunk", move |tx| Box::pin(tx.insert_chunk(StoredFile::submitted(job), chunk))).await
+    /// [`StoreError::Full`], or another error of writing the database. Then none of them is stored.
+    pub async fn insert_chunks(&self, job: JobId, chunks: Vec<CompressedChunk>) -> Result<(), StoreError> {
+        let file = StoredFile::submitted(job);
+        self.write("insert_chunks", move |tx| Box::pin(tx.insert_file_chunks(file, chunks))).await
     }
 
     /// Turns the received chunks into a job, unless its idempotency key belongs to an earlier job. Then the caller has

@@ -236,7 +236,7 @@ mod tests {
         let (large, other) = (add(&store, leads(), 1).await, add(&store, leads(), 1).await);
         let noise: Vec<u8> = (0..300_000_u32).flat_map(|n| (n.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
         for n in 0..3 {
-            store.insert_chunk(large, CompressedChunk::compress(1_000_000 + n, &noise).unwrap()).await.unwrap();
+            store.insert_chunks(large, vec![CompressedChunk::compress(1_000_000 + n, &noise).unwrap()]).await.unwrap();
         }
         for id in [large, other] {
             store.cancel(id, from_ms(2_000)).await.unwrap();

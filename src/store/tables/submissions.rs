@@ -183,7 +183,7 @@ mod tests {
         let store = store().await;
         let id = store.begin_submission(leads(), from_ms(1)).await.unwrap();
         let (bytes, layout) = file(1);
-        store.insert_chunk(id, CompressedChunk::compress(0, &bytes).unwrap()).await.unwrap();
+        store.insert_chunks(id, vec![CompressedChunk::compress(0, &bytes).unwrap()]).await.unwrap();
         assert_eq!(
             store.snapshot("default", from_ms(2), 10, std::time::Duration::MAX).await.unwrap().candidates.len(),
             0
@@ -202,7 +202,7 @@ mod tests {
     async fn an_interrupted_submission_leaves_nothing() {
         let store = store().await;
         let id = store.begin_submission(leads(), from_ms(1)).await.unwrap();
-        store.insert_chunk(id, CompressedChunk::compress(0, b"email\n").unwrap()).await.unwrap();
+        store.insert_chunks(id, vec![CompressedChunk::compress(0, b"email\n").unwrap()]).await.unwrap();
         store.abort_submission(id).await.unwrap();
         assert!(matches!(store.job(id).await, Err(StoreError::NoJob(_))));
         let left: i64 =
@@ -254,7 +254,7 @@ mod tests {
         let store = store().await;
         let id = store.begin_submission(leads(), from_ms(1)).await.unwrap();
         let (bytes, layout) = file(1);
-        store.insert_chunk(id, CompressedChunk::compress(0, &bytes).unwrap()).await.unwrap();
+        store.insert_chunks(id, vec![CompressedChunk::compress(0, &bytes).unwrap()]).await.unwrap();
         let target = Target::Leads { lookup_field: Some("id".into()), list_id: Some(7), partition: Some("EU".into()) };
         let new = NewJob { target: target.clone(), format: Format::Tsv, ..leads() };
         let Inserted::Created(job) = store.commit_submission(id, new, layout, from_ms(2)).await.unwrap() else {
@@ -269,7 +269,7 @@ mod tests {
         let mut ids = Vec::new();
         for _ in 0..2 {
             let id = store.begin_submission(keyed("k"), from_ms(1)).await.unwrap();
-            store.insert_chunk(id, CompressedChunk::compress(0, &file(1).0).unwrap()).await.unwrap();
+            store.insert_chunks(id, vec![CompressedChunk::compress(0, &file(1).0).unwrap()]).await.unwrap();
             ids.push(id);
         }
         let finish = |id| store.commit_submission(id, keyed("k"), hashed(1, 1).1, from_ms(2));
