@@ -17,7 +17,7 @@ use crate::store::{CHUNK_BYTES, CompressedChunk, Inserted, JobLayout, NewJob, St
 
 /// The most chunks of one file that are being compressed or written at a time. While some wait for the disk, the next
 /// are read and compressed, and then written in one transaction.
-const MAX_PENDING_CHUNKS: usize = 8;
+const MAX_PENDING_CHUNKS: usize = 16;
 
 /// The most chunks of all files together that are being compressed or written at a time. This many saturate the store's
 /// writer; further senders wait, so that their data does not fill the memory.
@@ -88,7 +88,7 @@ impl<'a> ChunkWriter<'a> {
         };
         let permits = [acquire(&self.pending).await?, acquire(pending).await?];
         let compressing = acquire(compressing).await?;
-        let ready = submission.sender().await?;
+        let ready = submission.begin_chunk().await?;
         let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES));
         let from = self.submitted_bytes;
         self.submitted_bytes += chunk.len() as u64;
@@ -162,19 +162,19 @@ struct Submission {
 }
 
 impl Submission {
-    /// Returns where compressed chunks are sent.
+    /// Begins a chunk, and returns where it is sent once it is compressed.
     ///
     /// # Errors
     /// The error of a chunk that could not be written.
-    async fn sender(&mut self) -> Result<ChunkSender, IntakeError> {
+    async fn begin_chunk(&mut self) -> Result<ChunkSender, IntakeError> {
         if let Some(inserter) = &self.inserter {
-            if let Some(sender) = inserter.sender() {
+            if let Some(sender) = inserter.begin_chunk() {
                 return Ok(sender);
             }
             self.wait_for_chunks().await?;
         }
         let inserter = self.inserter.insert(ChunkInserter::start(self.store.clone(), self.id));
-        inserter.sender().ok_or_else(|| IntakeError::Wrong("the file's chunks are not written".to_owned()))
+        inserter.begin_chunk().ok_or_else(|| IntakeError::Wrong("the file's chunks are not written".to_owned()))
     }
 
     async fn wait_for_chunks(&mut self) -> Result<(), IntakeError> {
