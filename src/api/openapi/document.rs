@@ -3,7 +3,8 @@
 //! It is made from the routes that the router is made of and from the types that the handlers return, so that it can't
 //! differ from what the daemon does.
 
-use axum::Extension;
+use std::sync::LazyLock;
+
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -13,22 +14,16 @@ use serde_json::{Map, Value, json};
 
 use crate::api::dto::Problem;
 use crate::api::openapi::route::{Access, Operation, Route, Shape, of};
+use crate::api::openapi::routes;
 use crate::domain::JobId;
 
-/// The document as it is sent.
-#[derive(Clone)]
-pub(crate) struct Document(Bytes);
+/// The document as it is sent. Making it takes a few megabytes, which would be most of what an idle daemon allocates, so
+/// it is made for the first client that asks for it.
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(describe(&routes::all()).to_string()));
 
 /// Handles `GET /openapi.json`.
-pub(crate) async fn openapi(Extension(Document(text)): Extension<Document>) -> Response {
-    ([(CONTENT_TYPE, "application/json")], text).into_response()
-}
-
-impl Document {
-    /// Makes the document of these routes.
-    pub fn of(routes: &[Route]) -> Document {
-        Document(Bytes::from(describe(routes).to_string()))
-    }
+pub(crate) async fn openapi() -> Response {
+    ([(CONTENT_TYPE, "application/json")], DOCUMENT.clone()).into_response()
 }
 
 fn describe(routes: &[Route]) -> Value {
