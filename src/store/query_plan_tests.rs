@@ -23,6 +23,7 @@ use crate::store::tables::call_ledger::{CallAdmission, NewCall, QuotaDay};
 use crate::store::tables::candidates::SnapshotQuery;
 use crate::store::tables::chunks::CompressedChunk;
 use crate::store::tables::commands::JobCommand;
+use crate::store::tables::complete_files::CompleteFile;
 use crate::store::tables::status_rows::StatusQuery;
 use crate::store::test_util::{accepted, add, ended, file, leads, store};
 use crate::store::{Inserted, NewJob, PackLimits, UploadBegin};
@@ -122,7 +123,9 @@ async fn write(conn: &mut SqliteConnection) {
     let (bytes, layout) = file(2);
     let new = NewJob { group: Some("a".into()), idempotency_key: Some("k".into()), ..leads() };
     let chunk = CompressedChunk::compress(0, &bytes).unwrap();
-    let Inserted::Created(job) = tx.add_job(new, layout, chunk, from_ms(1_000)).await.unwrap() else { panic!("new") };
+    let file = CompleteFile { new, layout, chunk, now: from_ms(1_000) };
+    let added = tx.add_jobs(&[file]).await.unwrap().pop().unwrap();
+    let Ok(Inserted::Created(job)) = added else { panic!("{added:?}") };
     let call = NewCall {
         instance: "default".into(),
         sharing: vec!["default".into(), "eu".into()],

@@ -136,6 +136,7 @@ impl StoreTx<'_> {
             rows = rows
                 .set_expression("job_id", INSERTED_ID, number)
                 .set("part", 1)
+                .set("instance", file.new.instance.as_str())
                 .set("state", "pending")
                 .set("byte_from", part.from.cast_signed())
                 .set("byte_to", part.to.cast_signed())
