@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use marqueue::clock::Clock;
 use marqueue::simulator::{Settings, Simulator};
 use tempfile::TempDir;
 
@@ -20,6 +22,8 @@ const TICKS_A_SECOND: f64 = 100.0;
 pub struct BenchDaemon {
     pub folder: TempDir,
     pub simulator: Simulator,
+    /// When the time of the simulator's log begins.
+    pub simulated_since: Timestamp,
     /// Those of further instances.
     others: Vec<Simulator>,
     /// What the simulators and the configuration took before the daemon was started.
@@ -45,6 +49,7 @@ impl BenchDaemon {
         let path = |name: &str| folder.path().join(name);
         let mut config = format!("[store]\npath = {:?}\n[api]\nsocket = {:?}\n", path("q.db"), path("m.sock"));
         let mut simulators = Vec::new();
+        let simulated_since = Clock::System.now();
         for name in names {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             let simulator = Simulator::start(listener, settings.clone()).expect("the simulator starts");
@@ -69,7 +74,7 @@ impl BenchDaemon {
             .stderr(File::create(path("log")).expect("a log"))
             .spawn()
             .expect("the binary starts");
-        let daemon = BenchDaemon { folder, simulator, others: simulators, prepared, daemon };
+        let daemon = BenchDaemon { folder, simulator, simulated_since, others: simulators, prepared, daemon };
         let started = Instant::now();
         while Client::connect(&daemon.socket()).is_err() {
             assert!(started.elapsed() < PATIENCE, "the daemon does not answer:\n{}", daemon.log());

@@ -13,6 +13,7 @@ use marqueue::simulator::call_log::CallLog;
 use serde::Deserialize;
 
 use crate::bench_daemon::BenchDaemon;
+use crate::slots::two_slots;
 use crate::{Report, median};
 
 const SCALE: u32 = 4;
@@ -56,6 +57,9 @@ pub async fn measure(report: &mut Report) {
     report.part(&format!("instances: {IDLE}, idle"));
     let began = Instant::now();
     let daemon = BenchDaemon::start_many(settings(), IDLE, "").await;
+    // The socket is open before the database and the instances are.
+    let (status, _) = daemon.client().ask("GET", "/healthz", b"");
+    assert_eq!(status, 200);
     let start = began.elapsed().saturating_sub(daemon.prepared);
     report.target("start", &format!("{:.2} s", start.as_secs_f64()), "< 3 s", start < MAX_START);
     report.figure("CPU for the start", &format!("{:.2} s", daemon.cpu()));
@@ -148,16 +152,8 @@ fn measured(jobs: &[JobDto], instance: usize) -> f64 {
     ended.duration_since(began).as_secs_f64()
 }
 
-/// The time that two slots take for the imports in the order in which they began.
 fn bound(log: &CallLog) -> Duration {
-    let mut imports: Vec<_> = log.imports.iter().map(|import| (import.started, import.ended)).collect();
-    imports.sort();
-    let mut slots = [Duration::ZERO; 2];
-    for (started, ended) in imports {
-        slots.sort();
-        slots[0] += ended.expect("it ended") - started.expect("it began");
-    }
-    slots[0].max(slots[1])
+    two_slots(log.imports.iter().map(|import| import.started.zip(import.ended).expect("it ended")))
 }
 
 /// Reads a page of the daemon some times.

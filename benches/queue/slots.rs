@@ -9,8 +9,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use marqueue::api::dto::JobDto;
 use marqueue::simulator::Settings;
+use marqueue::simulator::call_log::Call;
 use serde::Deserialize;
 
 use crate::bench_daemon::BenchDaemon;
@@ -19,16 +22,34 @@ use crate::{Report, median};
 const FILES: u64 = 40;
 const ROUNDS: usize = 3;
 const TARGET: f64 = 1.05;
+const MAX_TO_BOUND: f64 = 1.01;
+/// Status calls of an import beyond one.
+const MAX_EXTRA_CALLS: f64 = 2.0;
+/// From the end of an import on Marketo to its record, in undivided time.
+const MAX_NEWS: Duration = Duration::from_secs(10);
 
-const INSTANCE: &str = "polling = { min = \"50ms\", max = \"300ms\" }\n\
-                        limits = { calls = 50, window = \"200ms\" }\n";
+/// Imports of one length, give or take 30 %, whatever their rows.
+struct Length {
+    name: &'static str,
+    import: Duration,
+    scale: u32,
+    files: u64,
+}
+
+const LENGTHS: [Length; 3] = [
+    Length { name: "30 s", import: Duration::from_secs(30), scale: 50, files: 40 },
+    Length { name: "1 min", import: Duration::from_secs(60), scale: 100, files: 40 },
+    // Less files, since the polling interval must not become as short as a call takes.
+    Length { name: "30 min", import: Duration::from_secs(1800), scale: 300, files: 16 },
+];
 
 pub async fn measure(report: &mut Report) {
     report.part(&format!("slots: {FILES} imports of 0.2 to 0.6 s, {ROUNDS} rounds"));
     for (name, by_rows) in [("imports take their time by rows", true), ("rows say nothing of the time", false)] {
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
-            rounds.push(round(by_rows).await);
+            let bodies = (0..FILES).map(|number| body(number, by_rows)).collect();
+            rounds.push(round(bodies, 100).await);
         }
         let each = |of: fn(&Round) -> f64| median(rounds.iter().map(of).collect());
         let ratio = each(|round| round.measured / round.ideal);
@@ -36,6 +57,33 @@ pub async fn measure(report: &mut Report) {
         let value = format!("{:.2}, {:.2}, {:.2} s", each(|r| r.measured), each(|r| r.remote), each(|r| r.ideal));
         report.figure(&format!("{name}: total as recorded, as on Marketo, ideal"), &value);
         report.figure(&format!("{name}: calls for each import"), &format!("{:.1}", each(|round| round.calls)));
+    }
+    for length in LENGTHS {
+        let Length { name, scale, .. } = length;
+        report.part(&format!("slots: {} imports of {name}, 30 % more or less; time divided by {scale}", length.files));
+        let round = round(length.bodies(), scale).await;
+        let ratio = round.measured / round.bound;
+        report.target("total to two-slot bound", &format!("{ratio:.3}"), "<= 1.01", ratio <= MAX_TO_BOUND);
+        let value = format!("{:.1}", round.extra_calls);
+        report.target("status calls beyond one, for each", &value, "<= 2.0", round.extra_calls <= MAX_EXTRA_CALLS);
+        let news = median(round.news) * f64::from(scale);
+        let reached = news <= MAX_NEWS.as_secs_f64();
+        report.target("from an end to its record, median, undivided", &format!("{news:.1} s"), "<= 10 s", reached);
+    }
+}
+
+impl Length {
+    fn bodies(&self) -> Vec<String> {
+        (0..self.files)
+            .map(|number| {
+                // Evenly spread from 70 to 130 %, and not in order.
+                let percent = 70.0 + (number * 23 % self.files) as f64 * 60.0 / (self.files - 1) as f64;
+                let ms = self.import.as_secs_f64() * 10.0 * percent / f64::from(self.scale);
+                // As many rows as a file of its kind may have: they show how far an import is.
+                let rows = self.import.as_secs() / 2;
+                file_of(number, rows, &format!("!lasts:{ms:.0}ms"))
+            })
+            .collect()
     }
 }
 
@@ -46,26 +94,39 @@ struct Round {
     /// From the first import's start to the last one's end, by the simulator's.
     remote: f64,
     ideal: f64,
+    /// What two slots take for the imports in their order.
+    bound: f64,
     calls: f64,
+    extra_calls: f64,
+    /// From the end of each import to its record.
+    news: Vec<f64>,
 }
 
-async fn round(by_rows: bool) -> Round {
+/// Imports these files in time that is divided by `scale`.
+async fn round(bodies: Vec<String>, scale: u32) -> Round {
+    let files = bodies.len();
     let settings = Settings {
         import_base: Duration::ZERO,
         import_per_row: Duration::from_millis(1),
-        window: Duration::from_millis(200),
+        window: Duration::from_secs(20) / scale,
         ..Settings::default()
     };
-    let daemon = BenchDaemon::start(settings, INSTANCE).await;
+    let us = |seconds: u32| Duration::from_secs(seconds.into()).as_micros() / u128::from(scale);
+    let instance = format!(
+        "polling = {{ min = \"{}us\", max = \"{}us\" }}\nlimits = {{ calls = 50, window = \"{}us\" }}\n",
+        us(5),
+        us(30),
+        us(20),
+    );
+    let daemon = BenchDaemon::start(settings, &instance).await;
     let mut client = daemon.client();
-    for number in 0..FILES {
-        let (status, answer) =
-            client.ask("POST", "/v1/jobs?target=leads&filename=leads.csv", body(number, by_rows).as_bytes());
+    for body in bodies {
+        let (status, answer) = client.ask("POST", "/v1/jobs?target=leads&filename=leads.csv", body.as_bytes());
         assert_eq!(status, 201, "{}", String::from_utf8_lossy(&answer));
     }
     let jobs = loop {
         let jobs: Page = asked(&daemon, "/v1/jobs?state=complete&limit=100");
-        if jobs.jobs.len() as u64 == FILES {
+        if jobs.jobs.len() == files {
             break jobs.jobs;
         }
         let failed: Page = asked(&daemon, "/v1/jobs?state=failed");
@@ -81,12 +142,26 @@ async fn round(by_rows: bool) -> Round {
     };
     let (starts, ends) = (times(|import| import.started), times(|import| import.ended));
     let all: Duration = ends.iter().sum::<Duration>() - starts.iter().sum();
+    let imports = starts.iter().copied().zip(ends.iter().copied());
+    let bound = two_slots(imports).as_secs_f64();
+    let recorded = |id: u64| -> Option<Timestamp> {
+        let mut batches = jobs.iter().flat_map(|job| &job.batches);
+        batches.find(|batch| batch.marketo_batch_id == Some(id.to_string()))?.polled_at
+    };
+    let news = ledger.imports.iter().map(|import| {
+        let recorded = recorded(import.id).expect("its end was recorded").duration_since(daemon.simulated_since);
+        recorded.as_secs_f64() - import.ended.expect("it ended").as_secs_f64()
+    });
+    let news = news.collect();
     let remote = ends.into_iter().max().expect("imports") - starts.into_iter().min().expect("imports");
     Round {
         measured: ended.duration_since(began).as_secs_f64(),
         remote: remote.as_secs_f64(),
         ideal: all.as_secs_f64() / 2.0,
-        calls: ledger.calls.values().sum::<u64>() as f64 / FILES as f64,
+        bound,
+        calls: ledger.calls.values().sum::<u64>() as f64 / files as f64,
+        extra_calls: ledger.calls_of(Call::Status) as f64 / files as f64 - 1.0,
+        news,
     }
 }
 
@@ -106,11 +181,26 @@ fn asked<T: serde::de::DeserializeOwned>(daemon: &BenchDaemon, path: &str) -> T 
 fn body(number: u64, by_rows: bool) -> String {
     // Long and short ones by turns and not in order: 40 times, evenly spread.
     let ms = 200 + number * 23 % FILES * 10;
+    if by_rows { file_of(number, ms, "Ann") } else { file_of(number, 10, &format!("!lasts:{ms}ms")) }
+}
+
+fn file_of(number: u64, rows: u64, first: &str) -> String {
     let mut file = String::from("email,firstName\n");
-    let rows = if by_rows { ms } else { 10 };
     for row in 0..rows {
-        let name = if row == 0 && !by_rows { format!("!lasts:{ms}ms") } else { "Ann".into() };
+        let name = if row == 0 { first } else { "Ann" };
         writeln!(file, "{number}.{row}@example.com,{name}").expect("writing to text");
     }
     file
+}
+
+/// The time that two slots take for imports in the order in which they began.
+pub fn two_slots(imports: impl Iterator<Item = (Duration, Duration)>) -> Duration {
+    let mut imports: Vec<_> = imports.collect();
+    imports.sort();
+    let mut slots = [Duration::ZERO; 2];
+    for (started, ended) in imports {
+        slots.sort();
+        slots[0] += ended - started;
+    }
+    slots[0].max(slots[1])
 }
