@@ -7,11 +7,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::{StreamExt, stream};
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
 use crate::scheduler::InstanceScheduler;
 use crate::store::Store;
+
+/// How many schedulers the watchdog awaits at a time.
+const MAX_CONCURRENT_TICKS: usize = 16;
 
 /// Returns the listening socket that systemd passes (`marqueue.socket`), if any. `path` is the configured address.
 ///
@@ -61,9 +65,9 @@ pub fn watchdog() -> Option<Duration> {
 /// last copy.
 pub async fn watchdog_loop(timeout: Duration, schedulers: Vec<InstanceScheduler>, store: Store) {
     loop {
-        for scheduler in &schedulers {
-            scheduler.tick().await;
-        }
+        // A tick waits for the plan under way and the one after it. One after the other, those of a thousand instances
+        // would take longer than the timeout.
+        stream::iter(&schedulers).for_each_concurrent(MAX_CONCURRENT_TICKS, InstanceScheduler::tick).await;
         // The error is ignored here: the next write meets it too, and reports it.
         let _ = store.can_write().await;
         notify(&[NotifyState::Watchdog]);

@@ -24,18 +24,20 @@ const DEFAULT_SPREAD: (f64, f64) = (0.7, 1.3);
 /// The part of the imports at each end of the spread that is left out: a few took unusually long.
 const OUTLIERS: usize = 10;
 
-/// An import is judged by its own progress once Marketo has done one of so many of its rows. Before that a few rows would
-/// decide.
-const PROGRESS_DIVISOR: u64 = 20;
+/// An import is judged by its own progress once Marketo has done so many of its rows.
+const MIN_ROWS_DONE: u64 = 4;
 
-/// By how much of the remaining time the end may differ from the one that the progress promises.
-const PROGRESS_TOLERANCE: f64 = 0.05;
+/// By how much of the remaining time the end may differ from the one that the progress promises: a fixed part, and one
+/// that is divided by the root of the rows that are done.
+const PROGRESS_TOLERANCE: (f64, f64) = (0.03, 0.3);
 
 /// When an import probably ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EndWindow {
     pub earliest: Timestamp,
     pub latest: Timestamp,
+    /// It follows from the rows that are done, so the end is most likely in its middle.
+    pub is_by_progress: bool,
 }
 
 impl EndWindow {
@@ -96,6 +98,15 @@ impl EndForecast {
         EndForecast { began, duration, spread: spread(&durations, duration) }
     }
 
+    /// Returns how long the longest of these imports takes by the rows that are done; none where no poll showed any.
+    pub fn longest_by_progress<'a>(&self, imports: impl Iterator<Item = &'a InFlightBatch>) -> Option<Duration> {
+        let duration = |flight: &InFlightBatch| {
+            let end = self.window_by_progress(flight)?.latest;
+            Duration::try_from(end.duration_since(self.began(flight)?)).ok()
+        };
+        imports.filter_map(duration).max()
+    }
+
     /// Returns when an import began.
     pub fn began(&self, flight: &InFlightBatch) -> Option<Timestamp> {
         self.began.get(&flight.key).copied()
@@ -114,6 +125,7 @@ impl EndForecast {
             Some(EndWindow {
                 earliest: after(began, duration.mul_f64(shortest)),
                 latest: after(began, duration.mul_f64(longest)),
+                is_by_progress: false,
             })
         })
     }
@@ -122,16 +134,18 @@ impl EndForecast {
     fn window_by_progress(&self, flight: &InFlightBatch) -> Option<EndWindow> {
         let (began, polled_at) = (self.began(flight)?, flight.polled_at?);
         let (rows, done) = (flight.rows, flight.rows_done);
-        if done == 0 || done > rows || done * PROGRESS_DIVISOR < rows {
+        if done < MIN_ROWS_DONE || done > rows {
             return None;
         }
         let elapsed = Duration::try_from(polled_at.duration_since(began)).ok()?.as_secs_f64();
+        let tolerance = PROGRESS_TOLERANCE.0 + PROGRESS_TOLERANCE.1 / (done as f64).sqrt();
         // One row more may be half done.
         let left = |done: u64| elapsed * (rows.saturating_sub(done) as f64) / done as f64;
         let at = |seconds: f64| Some(after(polled_at, Duration::try_from_secs_f64(seconds).ok()?));
         Some(EndWindow {
-            earliest: at(left(done + 1) * (1.0 - PROGRESS_TOLERANCE))?,
-            latest: at(left(done) * (1.0 + PROGRESS_TOLERANCE))?,
+            earliest: at(left(done + 1) * (1.0 - tolerance))?,
+            latest: at(left(done) * (1.0 + tolerance))?,
+            is_by_progress: true,
         })
     }
 }
@@ -204,7 +218,7 @@ mod tests {
         let importing = InFlightBatch { polled_at: Some(at(25)), rows_done: 25, ..flight(1, 0) };
         let forecast = EndForecast::of(&[], [&importing].into_iter());
         let window = forecast.window(&importing).unwrap();
-        assert!(window.earliest > at(90) && window.latest < at(105), "{window:?}");
+        assert!(window.earliest > at(88) && window.latest < at(110), "{window:?}");
         let just_begun = InFlightBatch { rows_done: 2, ..importing };
         assert_eq!(forecast.window(&just_begun), None);
     }

@@ -19,16 +19,16 @@ use crate::store::{InFlightBatch, Snapshot};
 /// The number of imports that Marketo processes at once.
 pub(crate) const ACTIVE_IMPORTS: usize = 2;
 
-/// The poll interval of an import that cannot end next, in multiples of `polling.max` and of the duration of an import;
-/// the longer one counts. It is polled only in case that Marketo does not process imports in order.
+/// The poll interval of an import that cannot end next, in multiples of `polling.max`. It is polled only in case that
+/// Marketo does not process imports in order.
 const IDLE_FACTOR: u32 = 4;
 
-/// The longest of these intervals.
-const MAX_IDLE_INTERVAL: Duration = Duration::from_secs(2 * 3600);
+/// The same in multiples of the duration of an import, where that is longer: in a full queue an import waits for four
+/// pairs of others.
+const IDLE_DURATIONS: u32 = 5;
 
-/// An import is polled once when this part of its expected duration is over, if that is longer than `polling.max`: an
-/// import that fails at once is then noticed, and the rows that are done show more exactly when it ends.
-const FIRST_POLL_DIVISOR: u32 = 4;
+/// The longest of these intervals.
+const MAX_IDLE_INTERVAL: Duration = Duration::from_secs(4 * 3600);
 
 /// In this many steps an import is polled from its earliest to its latest end. The steps are no shorter than a third of
 /// `polling.max` allows, and no longer than a sixth of the time between the two.
@@ -53,6 +53,8 @@ pub(crate) fn in_order(flights: &[InFlightBatch]) -> impl Iterator<Item = (&InFl
 #[derive(Clone, Debug)]
 pub(crate) struct PollSchedule<'a> {
     forecast: EndForecast,
+    /// How long an import takes where none has ended yet.
+    longest_by_progress: Option<Duration>,
     polling: &'a Polling,
     now: Timestamp,
 }
@@ -60,8 +62,10 @@ pub(crate) struct PollSchedule<'a> {
 impl<'a> PollSchedule<'a> {
     /// Returns the schedule of the imports in a snapshot.
     pub fn of(snapshot: &Snapshot, polling: &'a Polling, now: Timestamp) -> PollSchedule<'a> {
-        let on_marketo = in_order(&snapshot.in_flight).map(|(flight, _)| flight).filter(|flight| !flight.is_overdue);
-        PollSchedule { forecast: EndForecast::of(&snapshot.ended_imports, on_marketo), polling, now }
+        let on_marketo = || in_order(&snapshot.in_flight).map(|(flight, _)| flight).filter(|flight| !flight.is_overdue);
+        let forecast = EndForecast::of(&snapshot.ended_imports, on_marketo());
+        let longest_by_progress = forecast.longest_by_progress(on_marketo());
+        PollSchedule { forecast, longest_by_progress, polling, now }
     }
 
     /// Returns when to poll `flight`, which has `older` of our imports before it in Marketo's queue.
@@ -83,8 +87,8 @@ impl<'a> PollSchedule<'a> {
 
     fn idle_interval(&self, flight: &InFlightBatch) -> Duration {
         let shortest = self.polling.max * IDLE_FACTOR;
-        let duration = self.forecast.duration(flight.rows).unwrap_or(Duration::ZERO);
-        duration.saturating_mul(IDLE_FACTOR).min(MAX_IDLE_INTERVAL).max(shortest)
+        let duration = self.forecast.duration(flight.rows).or(self.longest_by_progress).unwrap_or(Duration::ZERO);
+        duration.saturating_mul(IDLE_DURATIONS).min(MAX_IDLE_INTERVAL).max(shortest)
     }
 
     /// Returns when to poll an import that may end next.
@@ -103,9 +107,8 @@ impl<'a> PollSchedule<'a> {
         }
         let width = window.width();
         let step = (width / STEPS).min(polling.max / STEPS).max(width / (2 * STEPS)).max(polling.min);
-        let first = self.forecast.duration(flight.rows).unwrap_or(Duration::ZERO) / FIRST_POLL_DIVISOR;
-        let due = if flight.polled_at.is_none() && first > polling.max {
-            after(began, first)
+        let due = if window.is_by_progress && width <= polling.max * 2 / STEPS {
+            latest
         } else if last >= earliest {
             after(last, step)
         } else if width > step * (STEPS + 1) {
@@ -187,12 +190,24 @@ mod tests {
     }
 
     #[test]
-    fn a_long_import_is_polled_early_and_then_by_its_progress() {
+    fn a_long_import_is_polled_by_its_progress() {
         let hour = vec![EndedImport { rows: 100, accepted_at: from_ms(-3_600_000), ended_at: from_ms(0) }];
-        assert_eq!(due_in_secs(&flight(100, None, None), 0, hour.clone()), 1_000, "an early end is noticed");
+        assert_eq!(due_in_secs(&flight(100, None, None), 0, hour.clone()), 100 + 2_520, "the earliest end");
         let half = InFlightBatch { rows_done: 50, ..flight(100, Some(100), Some(500)) };
         let due = due_in_secs(&half, 0, hour);
-        assert!((860..890).contains(&due), "it ends at 900: {due}");
+        assert!((850..890).contains(&due), "it ends at 900: {due}");
+        let nearly = InFlightBatch { rows_done: 95, ..flight(100, Some(100), Some(860)) };
+        let due = due_in_secs(&nearly, 0, vec![]);
+        assert!((900..=905).contains(&due), "it ends at 900: {due}");
+    }
+
+    #[test]
+    fn imports_behind_a_long_one_are_polled_rarely() {
+        let long = InFlightBatch { rows_done: 50, ..flight(0, Some(0), Some(900)) };
+        let behind = InFlightBatch { key: BatchKey { job: JobId(9), part: 1 }, ..flight(0, None, None) };
+        let snapshot = Snapshot { in_flight: vec![long, behind.clone()], ..Snapshot::default() };
+        let due = PollSchedule::of(&snapshot, &POLLING, from_ms(1_000_000)).due(&behind, 5);
+        assert!(due > from_ms(9_000_000), "{due}");
     }
 
     #[test]

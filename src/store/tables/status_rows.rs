@@ -7,7 +7,7 @@ use crate::store::error::StoreError;
 use crate::store::tables::call_ledger::QuotaDay;
 use crate::store::tables::candidates::SnapshotQuery;
 use crate::store::tables::instances::QueueDepth;
-use crate::store::tables::outlook::QueueOutlook;
+use crate::store::tables::outlook::{QueueOutlook, QueuedBatch};
 use crate::store::tables::retention::RetentionCandidates;
 use crate::store::tables::snapshot::Snapshot;
 
@@ -49,9 +49,14 @@ impl ReadTx<'_> {
             ..QueueOutlook::default()
         };
         if depth.pending_batches > 0 {
-            outlook.snapshot.busy_lists = self.busy_lists(&queue).await?;
-            outlook.snapshot.ended_imports = self.ended_imports(&queue).await?;
             self.read_queued(&mut outlook, &queue).await?;
+            if outlook.queued.iter().any(|batch| batch.list_id.is_some()) {
+                outlook.snapshot.busy_lists = self.busy_lists(&queue).await?;
+            }
+            // Only the next poll of a job that waits and has an import on Marketo depends on them.
+            if depth.running_jobs > 0 && outlook.queued.iter().any(|batch| is_in_flight(batch, &outlook.snapshot)) {
+                outlook.snapshot.ended_imports = self.ended_imports(&queue).await?;
+            }
         }
         Ok(StatusRows {
             outlook,
@@ -60,4 +65,8 @@ impl ReadTx<'_> {
             exhausted: self.find_exhausted_jobs(name, None).await?,
         })
     }
+}
+
+fn is_in_flight(batch: &QueuedBatch, snapshot: &Snapshot) -> bool {
+    snapshot.in_flight.iter().any(|flight| flight.key.job == batch.key.job)
 }
