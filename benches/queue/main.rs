@@ -1,9 +1,9 @@
 //! Benchmarks: the release binary against its targets of speed and memory, measured from outside as a whole process.
 //!
-//! `cargo bench --bench queue` measures all, `cargo bench --bench queue -- accepts` (or `memory`, `slots`,
-//! `row_match`, `packing`, `instances`) a part. The exit status is 1 where a target is missed. Beside each figure of the disk stands
-//! what the disk itself gives in the same run: on another machine the ratio can still be compared, and the figure alone
-//! cannot.
+//! `cargo bench --bench queue` measures all, `cargo bench --bench queue -- accepts` (or `memory`, `large_files`,
+//! `slots`, `row_match`, `packing`, `instances`) a part; `large_files_4gb` is measured only where it is named. The exit
+//! status is 1 where a target is missed. Beside each figure of the disk stands what the disk itself gives in the same
+//! run: on another machine the ratio can still be compared, and the figure alone cannot.
 //!
 //! Temporary files go to `TMPDIR`; on a file system in memory the figures of durable accepts mean nothing.
 #![expect(clippy::print_stdout, reason = "the table is what this is for")]
@@ -14,6 +14,8 @@ mod accepts;
 mod bench_daemon;
 mod client;
 mod instances;
+mod large_files;
+mod leads;
 mod memory;
 mod packing;
 mod row_match;
@@ -54,11 +56,12 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 fn main() -> ExitCode {
     // Cargo passes `--bench` to every benchmark.
     let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let parts = ["accepts", "memory", "slots", "row_match", "packing", "instances"];
+    let parts = ["accepts", "memory", "large_files", "large_files_4gb", "slots", "row_match", "packing", "instances"];
     if let Some(word) = chosen.iter().find(|word| !parts.contains(&word.as_str())) {
         println!("there is no part \"{word}\", but: {}", parts.join(", "));
         return ExitCode::from(2);
     }
+    let four_gb = chosen.iter().any(|word| word == "large_files_4gb");
     let wanted = |part: &str| chosen.is_empty() || chosen.iter().any(|word| word == part);
     let mut report = Report::default();
     if wanted("row_match") {
@@ -74,6 +77,11 @@ fn main() -> ExitCode {
         }
         if wanted("memory") {
             memory::measure(&mut report).await;
+        }
+        if four_gb {
+            large_files::measure(&mut report, large_files::Extent::FourGb).await;
+        } else if wanted("large_files") {
+            large_files::measure(&mut report, large_files::Extent::Usual).await;
         }
         if wanted("slots") {
             slots::measure(&mut report).await;

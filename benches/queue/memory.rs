@@ -1,19 +1,24 @@
 //! Measures the daemon's memory, idle and while a file streams in that is far larger.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
-use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use marqueue::simulator::Settings;
 
 use crate::Report;
 use crate::bench_daemon::{BenchDaemon, cpu};
+use crate::large_files::send;
+use crate::leads::{copied, write_leads};
 
 const IDLE_TARGET: f64 = 20.0;
 const STREAMING_TARGET: f64 = 60.0;
+const WORKED_TARGET: f64 = 25.0;
 const FILE_BYTES: u64 = 1_000_000_000;
+
+/// Clients that send a file each at the same time, and the bytes of each.
+const CLIENTS: usize = 64;
+const CLIENT_FILE_BYTES: u64 = 10_000_000;
 
 /// Idle is who has had so many readings in a row without a change, [`READING`] apart.
 const READINGS_ALIKE: usize = 20;
@@ -30,7 +35,7 @@ pub async fn measure(report: &mut Report) {
 
     // On the disk first, so that the sender does nothing but read, and that `cp` has the same work.
     let (source, copy) = (daemon.folder.path().join("leads.csv"), daemon.folder.path().join("copy.csv"));
-    let bytes = write_leads(&source);
+    let bytes = write_leads(&source, FILE_BYTES);
     let copying = copied(&source, &copy);
     let mut client = daemon.client();
     let mut file = File::open(&source).expect("the file");
@@ -52,6 +57,19 @@ pub async fn measure(report: &mut Report) {
     report.figure("written to disk for it", &format!("{:.0} MB", daemon.written() - before.2));
     report.figure("database and its log", &format!("{:.0}, {:.0} MB", daemon.size("q.db"), daemon.size("q.db-wal")));
     report.figure("idle again", &format!("{:.1} MB", settled(&daemon).await));
+
+    let bytes = write_leads(&source, CLIENT_FILE_BYTES);
+    daemon.reset_peak();
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| send(&daemon, &source, bytes));
+        }
+    });
+    let peak = daemon.memory("VmHWM");
+    let what = format!("highest with {CLIENTS} clients that send {} MB each", bytes / 1_000_000);
+    report.target(&what, &format!("{peak:.1} MB"), "< 60 MB", peak < STREAMING_TARGET);
+    let idle = settled(&daemon).await;
+    report.target("idle after all of it", &format!("{idle:.1} MB"), "< 25 MB", idle < WORKED_TARGET);
 }
 
 /// Resident memory when it no longer changes.
@@ -67,42 +85,4 @@ async fn settled(daemon: &BenchDaemon) -> f64 {
         tokio::time::sleep(READING).await;
     }
     last
-}
-
-/// `cp`, and a wait for the disk.
-fn copied(from: &Path, to: &Path) -> Duration {
-    let began = Instant::now();
-    assert!(Command::new("cp").args([from, to]).status().expect("cp runs").success());
-    assert!(Command::new("sync").arg(to).status().expect("sync runs").success());
-    began.elapsed()
-}
-
-/// Leads as a list of customers has them: names that come again, numbers that do not. Returns the bytes.
-fn write_leads(path: &Path) -> u64 {
-    const FIRST: [&str; 8] = ["Ann", "Ben", "Chloé", "David", "Eva", "Frank", "Grace", "Hiroshi"];
-    const LAST: [&str; 8] = ["Adams", "Baker", "Chen", "Díaz", "Evans", "Fischer", "García", "Hughes"];
-    const CITY: [&str; 8] = ["Berlin", "Boston", "Chicago", "Dublin", "Lima", "\"Paris, Texas\"", "São Paulo", "Tokyo"];
-    let file = File::create(path).expect("a file");
-    let mut output = BufWriter::with_capacity(1 << 20, file);
-    let header = "email,firstName,lastName,company,city,phone,leadScore\n";
-    output.write_all(header.as_bytes()).expect("there is room");
-    let mut bytes = header.len() as u64;
-    // Marsaglia's xorshift: fast, and the same file in each run.
-    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut row = Vec::new();
-    while bytes < FILE_BYTES {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        let pick = |shift: u32| usize::from((random >> shift) as u8 % 8);
-        let (first, last, city) = (FIRST[pick(0)], LAST[pick(8)], CITY[pick(16)]);
-        let (number, phone, score) = (random >> 40, random % 10_000_000, random % 101);
-        row.clear();
-        writeln!(row, "{last}.{number}@example.com,{first},{last},Company {number:x},{city},+1 555 {phone:07},{score}")
-            .expect("writing to memory");
-        output.write_all(&row).expect("there is room");
-        bytes += row.len() as u64;
-    }
-    output.into_inner().expect("there is room").sync_all().expect("the disk writes");
-    bytes
 }
