@@ -3,11 +3,13 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use marqueue::clock::Clock;
 use marqueue::simulator::{Settings, Simulator};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::client::Client;
@@ -29,25 +31,32 @@ pub struct BenchDaemon {
     /// What the simulators and the configuration took before the daemon was started.
     pub prepared: Duration,
     daemon: Child,
+    spawned: Instant,
 }
 
 impl BenchDaemon {
     /// `instance` are lines of configuration for the one instance.
     pub async fn start(settings: Settings, instance: &str) -> BenchDaemon {
-        BenchDaemon::start_named(settings, &["default".into()], instance).await
+        BenchDaemon::start_named(settings, &["default".into()], instance, "").await
+    }
+
+    /// As [`BenchDaemon::start`], and it listens on TCP: see [`BenchDaemon::tcp_clients`].
+    pub async fn start_with_tcp(settings: Settings) -> BenchDaemon {
+        let api = "listen = \"127.0.0.1:0\"\n[[api.clients]]\nclient_id = \"crm\"\nclient_secret = \"crm-secret\"\n";
+        BenchDaemon::start_named(settings, &["default".into()], "", api).await
     }
 
     /// As [`BenchDaemon::start`], with the instances `n0`, `n1` and so on, and a simulator for each.
     pub async fn start_many(settings: Settings, instances: usize, instance: &str) -> BenchDaemon {
         let names: Vec<String> = (0..instances).map(|number| format!("n{number}")).collect();
-        BenchDaemon::start_named(settings, &names, instance).await
+        BenchDaemon::start_named(settings, &names, instance, "").await
     }
 
-    async fn start_named(settings: Settings, names: &[String], instance: &str) -> BenchDaemon {
+    async fn start_named(settings: Settings, names: &[String], instance: &str, api: &str) -> BenchDaemon {
         let preparing = Instant::now();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = |name: &str| folder.path().join(name);
-        let mut config = format!("[store]\npath = {:?}\n[api]\nsocket = {:?}\n", path("q.db"), path("m.sock"));
+        let mut config = format!("[store]\npath = {:?}\n[api]\nsocket = {:?}\n{api}", path("q.db"), path("m.sock"));
         let mut simulators = Vec::new();
         let simulated_since = Clock::System.now();
         for name in names {
@@ -62,25 +71,55 @@ impl BenchDaemon {
         let simulator = simulators.remove(0);
         fs::write(path("marqueue.toml"), config).expect("the configuration is written");
         let prepared = preparing.elapsed();
-        // Another build, to set two side by side in one run.
-        let other = std::env::var_os("MARQUEUE_BENCH_BINARY");
-        let daemon = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_marqueue").into()))
-            .args(["serve", "--config"])
-            .arg(path("marqueue.toml"))
-            // As a service has it: no terminal, no variables, the log as JSON.
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(path("log")).expect("a log"))
-            .spawn()
-            .expect("the binary starts");
-        let daemon = BenchDaemon { folder, simulator, simulated_since, others: simulators, prepared, daemon };
-        let started = Instant::now();
-        while Client::connect(&daemon.socket()).is_err() {
-            assert!(started.elapsed() < PATIENCE, "the daemon does not answer:\n{}", daemon.log());
+        let (spawned, daemon) = (Instant::now(), spawn(&folder));
+        let daemon = BenchDaemon { folder, simulator, simulated_since, others: simulators, prepared, daemon, spawned };
+        while !daemon.is_open() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         daemon
+    }
+
+    /// Returns whether the socket is open.
+    ///
+    /// # Panics
+    /// Where it ought to be by now.
+    fn is_open(&self) -> bool {
+        let late = self.spawned.elapsed() > PATIENCE;
+        assert!(!late, "the daemon does not answer:\n{}", self.log());
+        Client::connect(&self.socket()).is_ok()
+    }
+
+    /// Stops the daemon in order. [`BenchDaemon::start_again`] has to follow.
+    pub fn stop(&mut self) {
+        let pid = Pid::from_child(&self.daemon);
+        kill_process(pid, Signal::TERM).expect("the daemon runs");
+        let status = self.daemon.wait().expect("it ends");
+        assert!(status.success(), "the daemon stops in order:\n{}", self.log());
+    }
+
+    /// Starts a stopped daemon on the same database. Returns the milliseconds of processor time until it answers.
+    pub fn start_again(&mut self) -> f64 {
+        self.spawned = Instant::now();
+        self.daemon = spawn(&self.folder);
+        while !self.is_open() {
+            thread::yield_now();
+        }
+        // The socket is open before the database is.
+        let (status, _) = self.client().ask("GET", "/healthz", b"");
+        assert_eq!(status, 200);
+        self.spent_ms()
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join("q.db")
+    }
+
+    /// Processor time of the threads that it has now, in milliseconds. It is more exact than [`BenchDaemon::cpu`].
+    pub fn spent_ms(&self) -> f64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.daemon.id())).expect("the daemon runs");
+        let times = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("schedstat")).ok());
+        let spent = times.filter_map(|time| time.split(' ').next()?.parse::<f64>().ok());
+        spent.sum::<f64>() / 1e6
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -94,6 +133,17 @@ impl BenchDaemon {
 
     pub fn client(&self) -> Client {
         Client::connect(&self.socket()).expect("the daemon accepts connections")
+    }
+
+    /// So many connections over TCP, logged in.
+    pub fn tcp_clients(&self, count: usize) -> Vec<Client> {
+        let (_, status) = self.client().ask("GET", "/v1/status", b"");
+        let status: serde_json::Value = serde_json::from_slice(&status).expect("JSON");
+        let address = status["listen"].as_str().and_then(|address| address.parse().ok()).expect("it listens on TCP");
+        let first = Client::connect_tcp(address, "crm", "crm-secret").expect("the daemon accepts connections");
+        let token = first.token().to_owned();
+        let more = (1..count).map(|_| Client::connect_with_token(address, &token).expect("it accepts connections"));
+        std::iter::once(first).chain(more).collect()
     }
 
     /// Uploads wait from now on.
@@ -156,6 +206,21 @@ impl BenchDaemon {
     fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
+}
+
+fn spawn(folder: &TempDir) -> Child {
+    // Another build, to set two side by side in one run.
+    let other = std::env::var_os("MARQUEUE_BENCH_BINARY");
+    Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_marqueue").into()))
+        .args(["serve", "--config"])
+        .arg(folder.path().join("marqueue.toml"))
+        // As a service has it: no terminal, no variables, the log as JSON.
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(folder.path().join("log")).expect("a log"))
+        .spawn()
+        .expect("the binary starts")
 }
 
 impl Drop for BenchDaemon {
