@@ -8,7 +8,7 @@ use marqueue::config::Polling;
 use marqueue::delimited::ScanRules;
 use marqueue::domain::{BatchKey, BatchState, Format, JobId};
 use marqueue::scheduler::SchedulingRules;
-use marqueue::store::{InFlightBatch, PendingBatch, Snapshot};
+use marqueue::store::{EndedImport, InFlightBatch, PendingBatch, Snapshot};
 
 pub const HEADER: &str = "email,firstName,lastName,company,city,phone,leadScore\n";
 /// About what one read of a socket gives.
@@ -75,6 +75,7 @@ pub fn plan_input(pending: i64) -> PlanInput {
         group: group(number),
         list_id: None,
         rows: 10_000,
+        rows_done: if number <= 2 { 4_000 } else { 0 },
         not_before: None,
         accepted_at: Some(now - Duration::from_secs(60)),
         importing_at: (number <= 2).then(|| now - Duration::from_secs(30)),
@@ -89,11 +90,16 @@ pub fn plan_input(pending: i64) -> PlanInput {
         last_upload: None,
         pack_shape: None,
     });
+    let ended_imports = (0..20_u64).map(|number| EndedImport {
+        rows: 10_000 + number,
+        accepted_at: now - Duration::from_secs(900 - 30 * number),
+        ended_at: now - Duration::from_secs(870 - 29 * number),
+    });
     let snapshot = Snapshot {
         in_flight: in_flight.collect(),
         candidates: candidates.collect(),
         has_untried_batch: true,
-        recent_durations: (0..20).map(|number| (10_000 + number, Duration::from_secs(30 + number))).collect(),
+        ended_imports: ended_imports.collect(),
         ..Snapshot::default()
     };
     // More slots than are taken, so that uploads are planned too.
