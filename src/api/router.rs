@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::{Extension, Router};
 
 use crate::api::auth::middleware::{authenticate, require_job_owner, require_local};
 use crate::api::marketo_compat;
+use crate::api::openapi::document::Document;
 use crate::api::openapi::route::Access;
 use crate::api::openapi::routes;
 use crate::api::problem;
@@ -17,6 +18,7 @@ use crate::api::state::AppState;
 pub fn router(state: AppState) -> Router {
     let state = Arc::new(state);
     let all = routes::all();
+    let document = Document::of(routes::all);
     let routes_with = |access: Access| {
         let matching = all.iter().filter(|route| route.access == access);
         matching.fold(Router::new(), |router, route| router.route(route.path, route.handler.clone()))
@@ -28,7 +30,8 @@ pub fn router(state: AppState) -> Router {
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(from_fn_with_state(state.clone(), authenticate));
-    let public = routes_with(Access::Public).method_not_allowed_fallback(problem::wrong_method);
+    let public =
+        routes_with(Access::Public).method_not_allowed_fallback(problem::wrong_method).layer(Extension(document));
     let marketo = routes_with(Access::Marketo).fallback(marketo_compat::bulk);
     marketo_compat::by_address(marketo.with_state(state.clone()), native.merge(public).with_state(state))
 }

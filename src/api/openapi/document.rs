@@ -3,8 +3,9 @@
 //! It is made from the routes that the router is made of and from the types that the handlers return, so that it can't
 //! differ from what the daemon does.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use axum::Extension;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -14,16 +15,23 @@ use serde_json::{Map, Value, json};
 
 use crate::api::dto::Problem;
 use crate::api::openapi::route::{Access, Operation, Route, Shape, of};
-use crate::api::openapi::routes;
 use crate::domain::JobId;
 
 /// The document as it is sent. Making it takes a few megabytes, which would be most of what an idle daemon allocates, so
 /// it is made for the first client that asks for it.
-static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(describe(&routes::all()).to_string()));
+#[derive(Clone)]
+pub(crate) struct Document(Arc<LazyLock<Bytes, Box<dyn FnOnce() -> Bytes + Send>>>);
 
 /// Handles `GET /openapi.json`.
-pub(crate) async fn openapi() -> Response {
-    ([(CONTENT_TYPE, "application/json")], DOCUMENT.clone()).into_response()
+pub(crate) async fn openapi(Extension(Document(text)): Extension<Document>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], Bytes::clone(&text)).into_response()
+}
+
+impl Document {
+    /// Returns a document that is made once, of the routes that this function returns.
+    pub fn of(routes: fn() -> Vec<Route>) -> Document {
+        Document(Arc::new(LazyLock::new(Box::new(move || Bytes::from(describe(&routes()).to_string())))))
+    }
 }
 
 fn describe(routes: &[Route]) -> Value {
