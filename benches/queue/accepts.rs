@@ -99,7 +99,7 @@ fn measure_load(report: &mut Report, daemon: &BenchDaemon, over: &str, mut clien
     }
     let each = |of: fn(&Round) -> f64| median(rounds.iter().map(of).collect());
     let (accepts, ratio) = (each(|round| round.accepts), each(|round| round.accepts / round.appends));
-    let name = format!("{over}, {} clients", clients.len());
+    let name = format!("{over}, {}", counted(clients.len()));
     let what = format!("{name}: accepts a second");
     let value = format!("{accepts:.0}");
     match clients.len() {
@@ -126,6 +126,11 @@ fn measure_load(report: &mut Report, daemon: &BenchDaemon, over: &str, mut clien
     }
     let worst = rounds.iter().map(|round| round.worst).max().unwrap_or_default();
     report.figure(&format!("{name}: worst answer"), &format!("{:.1} ms", worst.as_secs_f64() * 1e3));
+}
+
+/// The number of clients in words.
+pub fn counted(clients: usize) -> String {
+    if clients == 1 { "1 client".into() } else { format!("{clients} clients") }
 }
 
 /// Measures rounds of small jobs from many clients while a few others send large files.

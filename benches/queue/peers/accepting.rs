@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use marqueue::simulator::Settings;
 
 use super::{MISSING, installed, timed};
-use crate::accepts::{PATH, body, round};
+use crate::accepts::{PATH, body, counted, round};
 use crate::bench_daemon::BenchDaemon;
 use crate::{Report, median};
 
@@ -35,12 +35,12 @@ pub async fn measure(report: &mut Report) {
             theirs.extend(beanstalkd.as_ref().map(|beanstalkd| beanstalkd.puts(count, &bodies)));
         }
         let ours = median(ours);
-        report.figure(&format!("marqueue, {count} clients"), &format!("{ours:.0}"));
+        report.figure(&format!("marqueue, {}", counted(count)), &format!("{ours:.0}"));
         let value = match theirs.len() {
             0 => MISSING.into(),
             _ => format!("{:.0} ({:.2})", median(theirs.clone()), median(theirs) / ours),
         };
-        report.figure(&format!("beanstalkd -f 0, {count} clients (to marqueue's)"), &value);
+        report.figure(&format!("beanstalkd -f 0, {} (to marqueue's)", counted(count)), &value);
     }
     commands(report, &daemon);
 }
