@@ -56,7 +56,11 @@ impl BenchDaemon {
         let preparing = Instant::now();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = |name: &str| folder.path().join(name);
-        let mut config = format!("[store]\npath = {:?}\n[api]\nsocket = {:?}\n{api}", path("q.db"), path("m.sock"));
+        let mut config = format!(
+            "[store]\npath = {:?}\n[api]\nsocket = {:?}\nmax_file_bytes = 5_000_000_000\n{api}",
+            path("q.db"),
+            path("m.sock"),
+        );
         let mut simulators = Vec::new();
         let simulated_since = Clock::System.now();
         for name in names {
