@@ -101,14 +101,14 @@ async fn instances(report: &mut Report) {
 
 async fn batches(report: &mut Report) {
     report.part("scale: batches of one job of 1 KB each; CPU ms");
-    let mut curve = Curve::new(["accept", "show", "list", "explain"]);
+    let mut curve = Curve::new(["accept", "show", "list of ten", "explain"]);
     for count in BATCHES {
         let daemon = BenchDaemon::start(Settings::default(), "limits = { upload_bytes = 2048 }\n").await;
         daemon.pause();
         let mut client = daemon.client();
         // Rows of one length, so that each batch has as many.
         let mut file = String::from("email,firstName\n");
-        for number in 0..count * 32 {
+        for number in 0..count * 35 {
             file += &format!("{number:09}@example.com,{:>28}\n", "Ann");
         }
         let accept = cost(&daemon, || assert_eq!(client.ask("POST", PATH, file.as_bytes()).0, 201));

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-const SIZE: (u32, u32) = (720, 400);
+const SIZE: (u32, u32) = (720, 420);
+/// The library writes four fifths of it as pixels.
+const TEXT: u32 = 16;
 const LEFT: i32 = 16;
 /// The names of the curves stand at the right of their last points.
-const NAMES_WIDTH: u32 = 90;
-const NAME_HEIGHT: i32 = 15;
+const NAMES_WIDTH: u32 = 110;
+const NAME_HEIGHT: i32 = 16;
 
 /// Legible on white and on black alike.
 const COLOURS: [RGBColor; 5] = [
@@ -67,12 +69,12 @@ impl Plot {
             all.fold((f64::INFINITY, 0.0_f64), |(least, most), value| (least.min(value), most.max(value)));
         let (from, to) = (points.first().map_or(1.0, |point| point.0), points.last().map_or(1.0, |point| point.0));
         let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-        let text = ("sans-serif", 12).into_font().color(&GREY);
+        let text = ("sans-serif", TEXT).into_font().color(&GREY);
         let mut chart = ChartBuilder::on(&root)
             .margin(8)
             .margin_right(NAMES_WIDTH)
-            .x_label_area_size(40)
-            .y_label_area_size(56)
+            .x_label_area_size(44)
+            .y_label_area_size(64)
             .build_cartesian_2d((from..to).log_scale(), (least / 2.0..most * 2.0).log_scale())?;
         chart
             .configure_mesh()
@@ -107,7 +109,7 @@ impl Plot {
         for ((x, y), name, colour) in ends {
             let y = y.max(free);
             free = y + NAME_HEIGHT;
-            let style = ("sans-serif", 12).into_font().color(&colour).pos(Pos::new(HPos::Left, VPos::Center));
+            let style = ("sans-serif", TEXT).into_font().color(&colour).pos(Pos::new(HPos::Left, VPos::Center));
             root.draw(&Text::new(name, (x + 8, y), style))?;
         }
         root.present()?;
