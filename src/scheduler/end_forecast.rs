@@ -11,8 +11,8 @@ use jiff::Timestamp;
 
 use crate::clock::after;
 use crate::domain::BatchKey;
+use crate::scheduler::import_duration::ACTIVE_IMPORTS;
 use crate::scheduler::import_duration::ImportDuration;
-use crate::scheduler::poll_interval::ACTIVE_IMPORTS;
 use crate::store::{EndedImport, InFlightBatch};
 
 /// The fewest ended imports from which the spread of the durations is taken.

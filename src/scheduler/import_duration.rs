@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::scheduler::poll_interval::ACTIVE_IMPORTS;
 use crate::store::EndedImport;
+
+/// The number of imports that Marketo processes at once.
+pub(crate) const ACTIVE_IMPORTS: usize = 2;
 
 /// An import of more rows than this many times the largest one that is known has no estimate.
 const MAX_EXTRAPOLATION: u64 = 10;

@@ -14,6 +14,7 @@ pub(super) mod column_values;
 pub(super) mod commands;
 pub(super) mod complete_files;
 pub(super) mod duplicate_batch_ids;
+pub(super) mod ended_imports;
 pub(super) mod erase;
 pub(super) mod history;
 pub(super) mod idempotency_keys;

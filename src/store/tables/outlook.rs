@@ -4,13 +4,11 @@
 //! It has no candidates: they are searched among all pending batches, while an outlook reads only the first ones in the
 //! order of priority and age. So its cost does not grow with the queue.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
-use crate::clock::{after, from_ms};
+use crate::clock::after;
 use crate::domain::batch_rules::BatchRules;
 use crate::domain::packing::ImportShape;
 use crate::domain::{BatchKey, JobId};
@@ -25,13 +23,6 @@ use crate::store::tables::snapshot::Snapshot;
 /// The largest number of pending batches of an outlook. Marketo needs hours for as many, and an estimate of what comes
 /// behind them would say little.
 pub const MAX_QUEUED: u32 = 1_000;
-
-/// How many ended imports durations are estimated from, and among how many of the last ones they are searched.
-const ENDED_IMPORTS: u32 = 20;
-const ENDED_IMPORTS_SEARCHED: u32 = 1_000;
-
-/// The largest age of such an import: Marketo's speed changes.
-const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What the waiting and the estimates of an instance's jobs are derived from.
 #[derive(Clone, Debug, Default)]
@@ -69,17 +60,6 @@ pub struct QueuedBatch {
     pub not_before: Option<Timestamp>,
 }
 
-/// An import that has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EndedImport {
-    /// How many rows it had.
-    pub rows: u64,
-    /// When Marketo accepted the upload.
-    pub accepted_at: Timestamp,
-    /// When a poll found that it had ended.
-    pub ended_at: Timestamp,
-}
-
 impl FromRow<'_, SqliteRow> for QueuedBatch {
     fn from_row(row: &SqliteRow) -> Result<QueuedBatch, sqlx::Error> {
         Ok(QueuedBatch {
@@ -93,16 +73,6 @@ impl FromRow<'_, SqliteRow> for QueuedBatch {
             bytes: size_column(row, "bytes")?,
             pack_shape: optional_shape(row)?,
             not_before: time_column(row, "not_before")?,
-        })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for EndedImport {
-    fn from_row(row: &SqliteRow) -> Result<EndedImport, sqlx::Error> {
-        Ok(EndedImport {
-            rows: size_column(row, "rows")?,
-            accepted_at: from_ms(row.try_get("accepted_at")?),
-            ended_at: from_ms(row.try_get("polled_at")?),
         })
     }
 }
@@ -159,34 +129,18 @@ impl ReadTx<'_> {
         .await?;
         Ok(batches)
     }
-
-    /// Returns the imports of an instance that ended last, the latest first.
-    pub(crate) async fn ended_imports(&mut self, query: &SnapshotQuery<'_>) -> Result<Vec<EndedImport>, StoreError> {
-        let oldest = query.now.as_millisecond().saturating_sub(i64::try_from(MAX_AGE.as_millis()).unwrap_or(i64::MAX));
-        let imports = sqlx::query_as(
-            "SELECT rows, accepted_at, polled_at
-             FROM (SELECT coalesce(import_rows, rows) AS rows, accepted_at, polled_at, ended_at FROM batch
-                   WHERE instance = ? AND state = 'complete' AND leads_import = 1 AND ended_at > ?
-                   ORDER BY ended_at DESC LIMIT ?) recent
-             WHERE polled_at >= accepted_at
-             ORDER BY ended_at DESC LIMIT ?",
-        )
-        .bind(query.instance)
-        .bind(oldest)
-        .bind(ENDED_IMPORTS_SEARCHED)
-        .bind(ENDED_IMPORTS)
-        .fetch_all(&mut *self.conn)
-        .await?;
-        Ok(imports)
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::clock::from_ms;
     use crate::domain::{Event, RemoteStatus};
     use crate::store::handle::Store;
     use crate::store::new_job::NewJob;
+    use crate::store::tables::ended_imports::EndedImport;
     use crate::store::test_util::{add, ended, leads, store};
 
     const SECOND: Duration = Duration::from_secs(1);

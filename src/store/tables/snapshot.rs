@@ -8,8 +8,8 @@ use crate::domain::instance::InstanceState;
 use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
 use crate::store::tables::candidates::{PendingBatch, SnapshotQuery};
+use crate::store::tables::ended_imports::EndedImport;
 use crate::store::tables::occupied_slots::InFlightBatch;
-use crate::store::tables::outlook::EndedImport;
 
 /// An instance, its batches in flight, and the pending batches that may be next.
 #[derive(Clone, Debug, Default)]
