@@ -82,10 +82,16 @@ enum Interest {
     Sharing,
 }
 
+/// A subscription as it is registered for one instance.
+struct Subscriber {
+    interest: Interest,
+    inbox: Weak<Inbox>,
+}
+
 /// The subscriptions to the changes of each instance.
 #[derive(Default)]
 pub(super) struct WakeRegistry {
-    by_instance: Mutex<HashMap<String, Vec<(Interest, Weak<Inbox>)>>>,
+    by_instance: Mutex<HashMap<String, Vec<Subscriber>>>,
 }
 
 impl WakeRegistry {
@@ -96,8 +102,8 @@ impl WakeRegistry {
         let others = sharing.iter().filter(|&other| other != name).map(|other| (other.as_str(), Interest::Sharing));
         for (of, interest) in others.chain([(name, Interest::Own)]) {
             let subscriptions = by_instance.entry(of.to_owned()).or_default();
-            subscriptions.retain(|(_, inbox)| inbox.strong_count() > 0);
-            subscriptions.push((interest, Arc::downgrade(&inbox)));
+            subscriptions.retain(|subscriber| subscriber.inbox.strong_count() > 0);
+            subscriptions.push(Subscriber { interest, inbox: Arc::downgrade(&inbox) });
         }
         WakeSubscription { inbox }
     }
@@ -105,7 +111,7 @@ impl WakeRegistry {
     /// Delivers an event. An instance without a subscription is not in the configuration.
     pub fn deliver(&self, event: &WakeEvent) {
         let by_instance = self.by_instance.lock();
-        for (interest, inbox) in by_instance.get(&event.instance).into_iter().flatten() {
+        for Subscriber { interest, inbox } in by_instance.get(&event.instance).into_iter().flatten() {
             if *interest == Interest::Sharing && event.change == InstanceChange::NewJob {
                 continue;
             }
