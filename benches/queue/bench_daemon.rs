@@ -120,10 +120,7 @@ impl BenchDaemon {
 
     /// Processor time of the threads that it has now, in milliseconds. It is more exact than [`BenchDaemon::cpu`].
     pub fn spent_ms(&self) -> f64 {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.daemon.id())).expect("the daemon runs");
-        let times = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("schedstat")).ok());
-        let spent = times.filter_map(|time| time.split(' ').next()?.parse::<f64>().ok());
-        spent.sum::<f64>() / 1e6
+        self.exact_cpu() * 1e3
     }
 
     pub fn socket(&self) -> PathBuf {
