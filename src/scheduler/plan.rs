@@ -10,6 +10,7 @@ use crate::config;
 use crate::domain::instance::PauseKind;
 use crate::domain::{BatchKey, BatchState};
 use crate::scheduler::fair_queue::FairQueue;
+use crate::scheduler::import_duration::ACTIVE_IMPORTS;
 use crate::scheduler::poll_interval;
 use crate::scheduler::poll_interval::PollSchedule;
 use crate::scheduler::step::{Step, Work};
@@ -54,7 +55,7 @@ impl SchedulingRules {
 
     /// Returns the most imports that Marketo runs at once for this instance.
     pub fn max_importing(&self) -> u32 {
-        (poll_interval::ACTIVE_IMPORTS as u32).min(self.max_in_flight)
+        (ACTIVE_IMPORTS as u32).min(self.max_in_flight)
     }
 
     /// Returns the longest wait of a batch or of the instance's uploads. (Quota pauses are longer and do not count

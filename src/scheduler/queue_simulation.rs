@@ -12,7 +12,6 @@ use crate::domain::batch_rules::FIRST_PART;
 use crate::domain::shared_import::MAX_PACKED_JOBS;
 use crate::domain::{BatchKey, BatchState, JobId};
 use crate::scheduler::group_order::GroupOrder;
-use crate::scheduler::import_duration::ACTIVE_IMPORTS;
 use crate::scheduler::import_duration::ImportDuration;
 use crate::scheduler::plan::SchedulingRules;
 use crate::scheduler::poll_interval::in_order;
