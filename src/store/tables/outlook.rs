@@ -90,7 +90,7 @@ impl ReadTx<'_> {
             ..Snapshot::default()
         };
         let mut outlook = QueueOutlook { snapshot, ..QueueOutlook::default() };
-        self.read_queued(&mut outlook, &query).await?;
+        self.read_queued(&mut outlook, &query, MAX_QUEUED).await?;
         Ok(outlook)
     }
 
@@ -99,15 +99,16 @@ impl ReadTx<'_> {
         &mut self,
         outlook: &mut QueueOutlook,
         query: &SnapshotQuery<'_>,
+        limit: u32,
     ) -> Result<(), StoreError> {
-        outlook.queued = self.first_queued(query).await?;
-        outlook.has_more = outlook.queued.len() > MAX_QUEUED as usize;
-        outlook.queued.truncate(MAX_QUEUED as usize);
+        outlook.queued = self.first_queued(query, limit + 1).await?;
+        outlook.has_more = outlook.queued.len() > limit as usize;
+        outlook.queued.truncate(limit as usize);
         Ok(())
     }
 
-    /// Returns the first pending batches, one more than [`MAX_QUEUED`] where there are so many.
-    async fn first_queued(&mut self, query: &SnapshotQuery<'_>) -> Result<Vec<QueuedBatch>, StoreError> {
+    /// Returns the first pending batches, at most `limit`.
+    async fn first_queued(&mut self, query: &SnapshotQuery<'_>, limit: u32) -> Result<Vec<QueuedBatch>, StoreError> {
         // The index gives the jobs in this order, so the statement stops at its limit. A delay that is longer than the
         // longest one began before the clock was set back, and counts as over.
         let batches = sqlx::query_as(
@@ -124,7 +125,7 @@ impl ReadTx<'_> {
         )
         .bind(after(query.now, query.longest).as_millisecond())
         .bind(query.instance)
-        .bind(MAX_QUEUED + 1)
+        .bind(limit)
         .fetch_all(&mut *self.conn)
         .await?;
         Ok(batches)

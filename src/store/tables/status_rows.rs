@@ -11,6 +11,10 @@ use crate::store::tables::outlook::{QueueOutlook, QueuedBatch};
 use crate::store::tables::retention::RetentionCandidates;
 use crate::store::tables::snapshot::Snapshot;
 
+/// The largest number of pending batches of a status, among which the next one is searched. Each row that is read costs
+/// more than most of what a status needs else.
+const STATUS_QUEUED: u32 = 50;
+
 /// What the status of an instance is derived from.
 #[derive(Clone, Debug, Default)]
 pub struct StatusRows {
@@ -49,7 +53,7 @@ impl ReadTx<'_> {
             ..QueueOutlook::default()
         };
         if depth.pending_batches > 0 {
-            self.read_queued(&mut outlook, &queue).await?;
+            self.read_queued(&mut outlook, &queue, STATUS_QUEUED).await?;
             if outlook.queued.iter().any(|batch| batch.list_id.is_some()) {
                 outlook.snapshot.busy_lists = self.busy_lists(&queue).await?;
             }
