@@ -79,9 +79,9 @@ impl Watched {
         let mut command = cli.command("status --watch");
         command.env("TERM", "xterm-256color").env("NO_COLOR", "1");
         command.stdin(terminal.open()).stdout(terminal.open()).stderr(Stdio::piped());
-        let child = command.spawn().unwrap();
+        let child = command.spawn().expect("the binary starts");
         drop(command);
-        let mut reader = terminal.emulator.try_clone().unwrap();
+        let mut reader = terminal.emulator.try_clone().expect("a second handle");
         let (sender, shown) = mpsc::channel();
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
@@ -108,8 +108,8 @@ impl Watched {
 
     /// Types a key, and returns the exit status.
     fn end(mut self, key: &[u8]) -> i32 {
-        self.terminal.write_all(key).unwrap();
-        self.child.wait().unwrap().code().unwrap()
+        self.terminal.write_all(key).expect("the terminal takes it");
+        self.child.wait().expect("it ends").code().expect("an exit status")
     }
 }
 

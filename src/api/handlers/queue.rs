@@ -1,6 +1,7 @@
 //! `GET /v1/instances/{name}/queue`: what occupies an instance's slots, and the jobs behind them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use axum::Json;
 use axum::extract::State;
@@ -129,11 +130,13 @@ impl QueueView<'_> {
         id: JobId,
         jobs: &'j mut HashMap<JobId, Option<Job>>,
     ) -> Result<Option<&'j Job>, StoreError> {
-        if !jobs.contains_key(&id) {
-            let job = self.daemon.store.job(id).await?;
-            jobs.insert(id, Some(job).filter(|job| self.caller.owns(job)));
-        }
-        Ok(jobs.get(&id).and_then(Option::as_ref))
+        Ok(match jobs.entry(id) {
+            Entry::Occupied(read) => read.into_mut().as_ref(),
+            Entry::Vacant(vacant) => {
+                let job = self.daemon.store.job(id).await?;
+                vacant.insert(Some(job).filter(|job| self.caller.owns(job))).as_ref()
+            }
+        })
     }
 }
 
