@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use marqueue::api::dto::JobDto;
 use marqueue::domain::JobState;
+use marqueue::store::{CHUNK_BYTES, CompressedChunk};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -30,9 +31,10 @@ fn rows(seed: u64, rows: usize) -> Vec<u8> {
 /// Pieces of what the database has of this file: of the text itself, and of its first chunk as it is compressed. Many,
 /// for one that lies on the edge of a page is not found in one piece.
 fn marks(file: &[u8]) -> Vec<Vec<u8>> {
-    let chunk = zstd::bulk::compress(&file[..file.len().min(256 * 1024)], 1).expect("it compresses");
+    let chunk = CompressedChunk::compress(0, &file[..file.len().min(CHUNK_BYTES)]).expect("it compresses");
     let plain = file.chunks(1000).skip(1).take(20).map(|piece| piece[..24.min(piece.len())].to_vec());
-    let packed = chunk.chunks(300).skip(1).take(200).filter(|piece| piece.len() > 24).map(|piece| piece[..24].to_vec());
+    let packed =
+        chunk.data().chunks(300).skip(1).take(200).filter(|piece| piece.len() > 24).map(|piece| piece[..24].to_vec());
     plain.chain(packed).collect()
 }
 

@@ -77,6 +77,11 @@ impl CompressedChunk {
             Ok(CompressedChunk { from, bytes: bytes.len(), data: compressor.compress(bytes)? })
         })
     }
+
+    /// Returns the bytes that the database stores.
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
 }
 
 /// Compresses one chunk after the other with the same memory.
