@@ -3,7 +3,7 @@
 use crate::api::dto::{
     InstanceQueue, InstanceStatus, PendingJobDto, QueuedJobDto, SlotDto, SlotImportDto, SlotState, Status,
 };
-use crate::cli::format::{count, waiting_label};
+use crate::cli::format::{count, sanitize, waiting_label};
 use crate::cli::render::{Cell, Column, Screen, Table, Tone, bar, width};
 use crate::domain::Target;
 
@@ -69,11 +69,11 @@ impl Section<'_> {
     /// Returns the name with the limits, and a line for each occupied slot.
     fn top(&self, screen: &Screen) -> Vec<String> {
         let InstanceStatus { pause, quiet_until, limits, .. } = self.status;
-        let name = screen.paint(Tone::Head, &crate::cli::format::sanitize(&self.queue.instance));
+        let name = screen.paint(Tone::Head, &sanitize(&self.queue.instance));
         let state = match (pause, quiet_until) {
             (Some(pause), _) => {
                 let until = pause.until.map(|until| format!(", {}", screen.until(until))).unwrap_or_default();
-                let reason = crate::cli::format::sanitize(&pause.reason);
+                let reason = sanitize(&pause.reason);
                 screen.paint(Tone::Attention, &format!("paused {}{until}: {reason}", screen.since(pause.at)))
             }
             (None, Some(until)) => screen
@@ -154,8 +154,7 @@ fn slot_row(number: u32, slot: &SlotDto, screen: &Screen) -> [Cell; 9] {
         SlotState::Queued => ("queued", Tone::Plain),
         SlotState::Uploading => ("uploading", Tone::Active),
         SlotState::Unknown => ("unknown", Tone::Attention),
-        SlotState::OtherInstance => ("taken", Tone::Faint),
-        SlotState::OtherIntegration => ("taken", Tone::Faint),
+        SlotState::OtherInstance | SlotState::OtherIntegration => ("taken", Tone::Faint),
     };
     let time = |at: Option<jiff::Timestamp>| at.map(|at| screen.time(at)).unwrap_or_default();
     let since = time(slot.since);

@@ -86,7 +86,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static> JoinedWrites<I, O> {
     }
 }
 
-/// Carries out the writes together. If that fails, each is carried out alone, so that one does not undo the others.
+/// Carries out the writes together. If that fails, each is carried out alone, so that one does not undo the others. Damage
+/// of the database concerns all of them: as the error of the whole it is recorded.
 async fn run<I: Send + Sync, O: Send>(
     tx: &mut StoreTx<'_>,
     inputs: &[I],
@@ -94,7 +95,7 @@ async fn run<I: Send + Sync, O: Send>(
 ) -> Result<Vec<Result<O, StoreError>>, StoreError> {
     let error = match write(tx, inputs).await {
         Ok(results) => return Ok(results),
-        Err(error) if inputs.len() == 1 => return Err(error),
+        Err(error) if inputs.len() == 1 || is_damage(&error) => return Err(error),
         Err(error) => error,
     };
     tracing::debug!(%error, writes = inputs.len(), "writing together failed; writing one by one");
@@ -103,11 +104,20 @@ async fn run<I: Send + Sync, O: Send>(
     for input in inputs.chunks(1) {
         let part = tx.begin_part().await?;
         let alone = write(tx, input).await;
+        if let Err(error) = &alone
+            && is_damage(error)
+        {
+            return Err(error.clone());
+        }
         let end = if alone.is_ok() { PartEnd::Keep } else { PartEnd::Undo };
         tx.end_part(part, end).await.map_err(|_| error.clone())?;
         results.push(alone.and_then(|mut results| results.pop().unwrap_or(Err(StoreError::Closed))));
     }
     Ok(results)
+}
+
+fn is_damage(error: &StoreError) -> bool {
+    matches!(error, StoreError::Damaged(_))
 }
 
 /// A request in the writer's queue. If it is dropped there, the waiting writes are dropped with it, and their callers
@@ -128,5 +138,35 @@ impl<I, O> Drop for QueuedRequest<I, O> {
         if let Some(writes) = &self.writes {
             writes.waiting.lock().clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::ConnectOptions;
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+    use crate::store::engine::disk_reserve::DiskReserve;
+    use crate::store::engine::health::DatabaseHealth;
+    use crate::store::engine::writer_task::WriterTask;
+
+    #[tokio::test]
+    async fn damage_found_by_a_joined_write_is_recorded() {
+        let options = SqliteConnectOptions::new().in_memory(true);
+        let conn = options.connect().await.unwrap();
+        let path = std::path::Path::new(":memory:");
+        let health = Arc::new(DatabaseHealth::new(path));
+        let reserve = DiskReserve::open(path, 0);
+        let (disk, events) = (Arc::default(), Arc::default());
+        let writer =
+            Writer::start(WriterTask { conn: Some(conn), options, health: health.clone(), reserve, disk, events });
+        let writes: Arc<JoinedWrites<u8, ()>> =
+            Arc::new(JoinedWrites::new(|_, _| Box::pin(async { Err(StoreError::Damaged("page 7".into())) })));
+        let (first, second) = tokio::join!(writes.write(&writer, 1), writes.write(&writer, 2));
+        for result in [first, second] {
+            assert!(matches!(result, Err(StoreError::Damaged(_))), "{result:?}");
+        }
+        assert!(matches!(health.check(), Err(StoreError::Damaged(_))));
     }
 }
