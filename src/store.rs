@@ -63,5 +63,5 @@ pub use tables::outlook::{QueueOutlook, QueuedBatch};
 pub use tables::retention::{DeletedRecords, EndedRange, RetentionCandidates};
 pub use tables::row_matches::StoredRowMatch;
 pub use tables::snapshot::Snapshot;
-pub use tables::status_rows::StatusRows;
+pub use tables::status_rows::{StatusQuery, StatusRows};
 pub use wakes::{WakeSubscription, Wakes};

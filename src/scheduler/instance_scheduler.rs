@@ -23,7 +23,7 @@ use crate::scheduler::plan::{SchedulingRules, plan};
 use crate::scheduler::step::{Step, Work};
 use crate::scheduler::worker_context::{InstanceSetup, STORE_RETRY_DELAY, WorkerContext};
 use crate::scheduler::{fetch_reports, poll, upload};
-use crate::store::{ObservedClock, Snapshot, StatusRows, StoreError, WakeSubscription, Wakes};
+use crate::store::{ObservedClock, Snapshot, StatusRows, Store, StoreError, WakeSubscription, Wakes};
 
 /// The minimum time between two ticks. Thousands of files may arrive within a second; one tick plans for all of them.
 const DEBOUNCE: Duration = Duration::from_millis(5);
@@ -197,12 +197,21 @@ impl InstanceScheduler {
         self.context.observe().await
     }
 
-    /// Returns what the status of the instance is derived from at that time.
+    /// Returns what the status of each of these instances is derived from at that time, in their order.
     ///
     /// # Errors
     /// A database error.
-    pub async fn status_rows(&self, clock: &ObservedClock) -> Result<StatusRows, StoreError> {
-        self.context.status_rows(clock).await
+    pub async fn status_rows(
+        store: &Store,
+        schedulers: &[&InstanceScheduler],
+        clock: &ObservedClock,
+    ) -> Result<Vec<StatusRows>, StoreError> {
+        let queries: Vec<_> = schedulers.iter().map(|scheduler| scheduler.context.status_query(clock)).collect();
+        let mut rows = store.status_rows(&queries, clock.now()).await?;
+        for (scheduler, rows) in schedulers.iter().zip(&mut rows) {
+            scheduler.context.complete(&mut rows.outlook.snapshot, clock).await?;
+        }
+        Ok(rows)
     }
 
     /// Plans and starts steps until the stop. Steps under way then go on in `tasks`.

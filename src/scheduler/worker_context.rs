@@ -17,7 +17,7 @@ use crate::scheduler::import_watch::ImportWatch;
 use crate::scheduler::plan::SchedulingRules;
 use crate::scheduler::quota_day::{day_of, next_day};
 use crate::scheduler::shared_endpoint::SharedEndpoint;
-use crate::store::{ObservedClock, QueueOutlook, QuotaDay, Snapshot, StatusRows, Store, StoreError};
+use crate::store::{ObservedClock, QueueOutlook, QuotaDay, Snapshot, StatusQuery, Store, StoreError};
 
 /// The wait after a database operation that failed.
 pub(super) const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -129,20 +129,15 @@ impl WorkerContext {
     }
 
     /// Returns what the status of the instance is derived from at that time.
-    ///
-    /// # Errors
-    /// A database error.
-    pub async fn status_rows(&self, clock: &ObservedClock) -> Result<StatusRows, StoreError> {
+    pub fn status_query(&self, clock: &ObservedClock) -> StatusQuery<'_> {
         let longest = SchedulingRules::from_instance(&self.config()).longest_pause();
-        let names = (self.name.as_str(), self.endpoint.names.as_slice());
-        let mut rows = self.store.status_rows(names, clock.now(), longest, self.quota_day(clock)).await?;
-        self.complete(&mut rows.outlook.snapshot, clock).await?;
-        Ok(rows)
+        let (instance, sharing) = (self.name.as_str(), self.endpoint.names.as_slice());
+        StatusQuery { instance, longest, sharing, day: self.quota_day(clock) }
     }
 
     /// Adds to a snapshot what the instance's own rows do not have: the state of the clock, and the slots that other
     /// instances of the same subscription occupy.
-    async fn complete(&self, snapshot: &mut Snapshot, clock: &ObservedClock) -> Result<(), StoreError> {
+    pub async fn complete(&self, snapshot: &mut Snapshot, clock: &ObservedClock) -> Result<(), StoreError> {
         let (now, config) = (clock.now(), self.config());
         snapshot.clock_steady_at = clock.steady_at(PATIENCE);
         // A quota pause ends with the quota day in which it began. A later end means that the clock was set back since.

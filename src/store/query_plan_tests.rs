@@ -162,7 +162,8 @@ async fn read(conn: &mut SqliteConnection) {
     tx.outlook(queue).await.unwrap();
     let sharing = ["default".to_owned(), "eu".to_owned()];
     let day = QuotaDay { by_clock: from_ms(0), is_clock_steady: true };
-    tx.status_rows(StatusQuery { queue, sharing: &sharing, day }).await.unwrap();
+    let query = |instance| StatusQuery { instance, longest: queue.longest, sharing: &sharing, day };
+    tx.status_rows(&[query("default"), query("eu")], queue.now).await.unwrap();
     tx.occupied_slots("default", from_ms(4_000)).await.unwrap();
     tx.job(snapshot.candidates[0].key.job).await.unwrap();
 }

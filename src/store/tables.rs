@@ -19,6 +19,7 @@ pub(super) mod erase;
 pub(super) mod history;
 pub(super) mod idempotency_keys;
 pub(super) mod incomplete_submissions;
+pub(super) mod instance_lists;
 pub(super) mod instances;
 pub(super) mod job_columns;
 pub(super) mod jobs;

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 
 use crate::api::auth::identity::Identity;
 use crate::api::dto::{InstanceStatus, Problem};
-use crate::api::handlers::status::{instance_status, visible_status};
+use crate::api::handlers::status::visible_status;
 use crate::api::problem::PathSegment;
 use crate::api::state::{AppState, SharedState};
 use crate::domain::instance::{Pause, PauseKind};
@@ -41,7 +41,7 @@ pub(crate) async fn resume(
     PathSegment(name): PathSegment,
 ) -> Result<Json<InstanceStatus>, Problem> {
     let scheduler = find_scheduler(&daemon, &caller, &name)?;
-    let note = match instance_status(&daemon, scheduler).await?.pause {
+    let note = match daemon.store.instance(scheduler.name()).await?.pause {
         Some(pause) if pause.kind == PauseKind::Credentials => renew_secret(scheduler).await?,
         Some(_) => None,
         None => Some(NOT_PAUSED.to_owned()),

@@ -4,14 +4,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::api::auth::identity::Identity;
-use crate::api::dto::{ComponentHealth, InstanceStatus, Problem};
-use crate::api::handlers::status::{STATUS_READERS, instance_status};
+use crate::api::dto::{ComponentHealth, Problem};
+use crate::api::handlers::status::instance_statuses;
 use crate::api::metrics::Gauges;
 use crate::api::state::{AppState, SharedState};
-use crate::scheduler::InstanceScheduler;
 use crate::store::StoreError;
 
 /// Handles `GET /metrics`.
@@ -27,20 +25,9 @@ pub(crate) async fn metrics(State(daemon): State<SharedState>, caller: Identity)
     Ok(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
 }
 
-async fn scheduler_status<'a>(
-    daemon: &AppState,
-    scheduler: &'a InstanceScheduler,
-) -> Result<(&'a InstanceScheduler, InstanceStatus), StoreError> {
-    Ok((scheduler, instance_status(daemon, scheduler).await?))
-}
-
 async fn set_gauges(daemon: &AppState, gauges: &Gauges) -> Result<(), StoreError> {
-    let mut reads = Vec::with_capacity(daemon.schedulers.len());
-    for scheduler in &daemon.schedulers {
-        reads.push(scheduler_status(daemon, scheduler));
-    }
-    let mut read = stream::iter(reads).buffer_unordered(STATUS_READERS);
-    while let Some((scheduler, status)) = read.try_next().await? {
+    let schedulers = daemon.schedulers.iter().collect::<Vec<_>>();
+    for (scheduler, status) in schedulers.iter().zip(instance_statuses(daemon, &schedulers).await?) {
         gauges.set_instance(scheduler.name(), &status, daemon.clock.now());
         let credentials = ComponentHealth::of_credentials(scheduler.credential_status(), status.pause.as_ref());
         gauges.set_credentials(scheduler.name(), &credentials);

@@ -1,10 +1,9 @@
 //! `GET /v1/status`: slots, queue and limits of each instance, and the drop folder's ignored files.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::State;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use crate::api::auth::identity::Identity;
@@ -12,27 +11,20 @@ use crate::api::dto::{
     DropStatus, IgnoredFile, InstanceStatus, Limits, PauseDto, Problem, Queue, Slots, Status, WaitingDto,
 };
 use crate::api::state::{AppState, SharedState};
-use crate::domain::BatchState;
+use crate::domain::{BatchState, JobId};
 use crate::drop_folder::{DropReport, PartState};
 use crate::scheduler::explain::ExplainedJob;
 use crate::scheduler::{InstanceScheduler, SchedulingRules};
-use crate::store::{QueueOutlook, QueuedBatch, StatusRows, StoreError};
+use crate::store::{Job, QueueOutlook, QueuedBatch, StatusRows, StoreError};
 
 /// Ignored files of the drop folder that are listed by name.
 const MAX_LISTED: usize = 100;
 
-/// How many instances are read at a time. As many as the store has read connections would keep other requests waiting.
-pub(super) const STATUS_READERS: usize = 2;
-
 /// Handles `GET /v1/status`.
 pub(crate) async fn status(State(daemon): State<SharedState>, caller: Identity) -> Result<Json<Status>, Problem> {
-    let mut reads = Vec::with_capacity(daemon.schedulers.len());
-    for scheduler in &daemon.schedulers {
-        if caller.may_use(scheduler.name()) {
-            reads.push(named_status(&caller, &daemon, scheduler));
-        }
-    }
-    let instances = stream::iter(reads).buffer_unordered(STATUS_READERS).try_collect::<BTreeMap<_, _>>().await?;
+    let visible = daemon.schedulers.iter().filter(|scheduler| caller.may_use(scheduler.name())).collect::<Vec<_>>();
+    let names = visible.iter().map(|scheduler| scheduler.name().to_owned());
+    let instances = names.zip(visible_statuses(&caller, &daemon, &visible).await?).collect();
     // File names and the address are not shown to clients, who see only their own jobs.
     let is_local = matches!(caller, Identity::User { .. });
     let drop = daemon.drop.as_ref().filter(|_| is_local).map(drop_status);
@@ -64,14 +56,6 @@ pub(crate) fn drop_status(report: &DropReport) -> DropStatus {
     }
 }
 
-async fn named_status(
-    caller: &Identity,
-    daemon: &AppState,
-    scheduler: &InstanceScheduler,
-) -> Result<(String, InstanceStatus), StoreError> {
-    Ok((scheduler.name().to_owned(), visible_status(caller, daemon, scheduler).await?))
-}
-
 /// Returns the status of an instance as this sender may see it: a client's has only its own jobs.
 ///
 /// # Errors
@@ -81,31 +65,53 @@ pub(super) async fn visible_status(
     daemon: &AppState,
     scheduler: &InstanceScheduler,
 ) -> Result<InstanceStatus, StoreError> {
-    let mut status = instance_status(daemon, scheduler).await?;
-    if let Identity::Client(client) = caller {
-        // It may name jobs and groups of others.
-        status.queue.waiting = None;
-        status.queue.given_up = daemon.store.find_exhausted_jobs(scheduler.name(), Some(&client.id)).await?.into();
-        for id in std::mem::take(&mut status.queue.held) {
-            if caller.owns(&daemon.store.job(id).await?) {
-                status.queue.held.push(id);
-            }
-        }
-    }
-    Ok(status)
+    let mut statuses = visible_statuses(caller, daemon, &[scheduler]).await?;
+    Ok(statuses.remove(0))
 }
 
-/// Returns the status of an instance, with the jobs of all clients.
+/// Returns the status of each of these instances, in their order, as this sender may see it.
+async fn visible_statuses(
+    caller: &Identity,
+    daemon: &AppState,
+    schedulers: &[&InstanceScheduler],
+) -> Result<Vec<InstanceStatus>, StoreError> {
+    let mut statuses = instance_statuses(daemon, schedulers).await?;
+    if let Identity::Client(client) = caller {
+        for (scheduler, status) in schedulers.iter().zip(&mut statuses) {
+            // It may name jobs and groups of others.
+            status.queue.waiting = None;
+            status.queue.given_up = daemon.store.find_exhausted_jobs(scheduler.name(), Some(&client.id)).await?.into();
+            let held = daemon.store.jobs_by_id(&std::mem::take(&mut status.queue.held)).await?;
+            status.queue.held = held.iter().filter(|job| caller.owns(job)).map(|job| job.id).collect();
+        }
+    }
+    Ok(statuses)
+}
+
+/// Returns the status of each of these instances, in their order, with the jobs of all clients.
 ///
 /// # Errors
 /// [`StoreError`] where the database can't be read.
-pub(crate) async fn instance_status(
+pub(crate) async fn instance_statuses(
     daemon: &AppState,
+    schedulers: &[&InstanceScheduler],
+) -> Result<Vec<InstanceStatus>, StoreError> {
+    let clock = daemon.store.observe_clock(&daemon.clock).await?;
+    let rows = InstanceScheduler::status_rows(&daemon.store, schedulers, &clock).await?;
+    let next = rows.iter().filter_map(|rows| next_queued(&rows.outlook, clock.now())).map(|next| next.key.job);
+    let next = daemon.store.jobs_by_id(&next.collect::<Vec<_>>()).await?;
+    let next = next.into_iter().map(|job| (job.id, job)).collect();
+    Ok(schedulers.iter().zip(rows).map(|(scheduler, rows)| status_of(scheduler, rows, &next, clock.now())).collect())
+}
+
+/// Returns the status that these rows give. `next` has the job of each pending batch that is next.
+fn status_of(
     scheduler: &InstanceScheduler,
-) -> Result<InstanceStatus, StoreError> {
-    let clock = scheduler.observe().await?;
-    let now = clock.now();
-    let StatusRows { outlook, depth, calls_today, exhausted } = scheduler.status_rows(&clock).await?;
+    rows: StatusRows,
+    next: &HashMap<JobId, Job>,
+    now: Timestamp,
+) -> InstanceStatus {
+    let StatusRows { outlook, depth, calls_today, exhausted } = rows;
     let snapshot = &outlook.snapshot;
     let config = scheduler.config();
     let limits = &config.limits;
@@ -113,21 +119,19 @@ pub(crate) async fn instance_status(
         let batches = snapshot.in_flight.iter().filter(|batch| batch.state == state);
         u32::try_from(batches.count()).unwrap_or(u32::MAX)
     };
-    let waiting = match next_queued(&outlook, now) {
-        Some(next) => {
-            let job = daemon.store.job(next.key.job).await?;
-            let rules = SchedulingRules::from_instance(&config);
-            let next_call_at = scheduler.next_call_at(now);
-            let ahead = next.group_head.filter(|&head| head < job.id);
-            let explained = ExplainedJob { job: &job, ahead, outlook: &outlook, rules: &rules, next_call_at, now };
-            explained.waiting().map(WaitingDto::from)
-        }
-        None => None,
-    };
+    let waiting = next_queued(&outlook, now).and_then(|batch| {
+        // A job that ended meanwhile may have been erased.
+        let job = next.get(&batch.key.job)?;
+        let rules = SchedulingRules::from_instance(&config);
+        let next_call_at = scheduler.next_call_at(now);
+        let ahead = batch.group_head.filter(|&head| head < job.id);
+        let explained = ExplainedJob { job, ahead, outlook: &outlook, rules: &rules, next_call_at, now };
+        explained.waiting().map(WaitingDto::from)
+    });
     let needs_decision = snapshot.in_flight.iter().filter(|batch| batch.state == BatchState::Held || batch.is_overdue);
     let mut held: Vec<_> = needs_decision.map(|batch| batch.key.job).collect();
     held.dedup();
-    Ok(InstanceStatus {
+    InstanceStatus {
         quiet_until: snapshot.instance.backoff_until.filter(|&until| until > now),
         slots: Slots {
             uploading: count(BatchState::Uploading),
@@ -157,7 +161,7 @@ pub(crate) async fn instance_status(
         },
         pause: snapshot.instance.pause.clone().map(PauseDto::from),
         note: None,
-    })
+    }
 }
 
 /// Returns the pending batch that is next by priority and age: of those that wait neither for a time nor for their

@@ -89,22 +89,18 @@ impl Store {
         .await
     }
 
-    /// Reads what the status of instance `name` is derived from. `longest` is that of [`Store::snapshot`], and `sharing`
-    /// and `day` are those of [`Store::calls_today`].
+    /// Reads what the status of each of these instances is derived from, in their order.
     ///
     /// # Errors
     /// [`StoreError::Moved`], or another error of reading the database.
     pub async fn status_rows(
         &self,
-        (name, sharing): (&str, &[String]),
+        queries: &[StatusQuery<'_>],
         now: Timestamp,
-        longest: Duration,
-        day: QuotaDay,
-    ) -> Result<StatusRows, StoreError> {
-        let query = StatusQuery { queue: SnapshotQuery { instance: name, now, parts: 0, longest }, sharing, day };
+    ) -> Result<Vec<StatusRows>, StoreError> {
         self.verified(async {
             let mut conn = self.read_transaction().await?;
-            ReadTx::new(&mut conn).status_rows(query).await
+            ReadTx::new(&mut conn).status_rows(queries, now).await
         })
         .await
     }

@@ -22,6 +22,15 @@ impl Store {
         ReadTx::new(&mut conn).job(id).await
     }
 
+    /// Returns these jobs, by id. Those that are not there are left out.
+    ///
+    /// # Errors
+    /// An error of reading the database.
+    pub async fn jobs_by_id(&self, ids: &[JobId]) -> Result<Vec<Job>, StoreError> {
+        let mut conn = self.read_transaction().await?;
+        ReadTx::new(&mut conn).jobs_by_id(ids).await
+    }
+
     /// Returns at most `limit` jobs, newest first, with ids below `before`; with `state`, only those in it.
     ///
     /// # Errors

@@ -4,16 +4,19 @@
 //! The age of a call is measured by the machine's uptime. The time of day is not used, since it may be set in between.
 //! Calls of another boot are treated as if they had been made when the daemon started.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::json;
 use sqlx::Row;
 
 use crate::clock::{ClockReading, Uptime, from_ms};
 use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
 use crate::store::events::MetricEvent;
-use crate::store::tables::row_mapping::duration_value;
+use crate::store::tables::instance_lists::list_parameter;
+use crate::store::tables::row_mapping::{duration_value, size_column};
 
 /// The quota's day at a moment, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,17 @@ pub struct QuotaDay {
     pub by_clock: Timestamp,
     /// Whether the clock is steady. If not, the day is the newest one that has a call.
     pub is_clock_steady: bool,
+}
+
+/// The quota of an instance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InstanceQuota<'a> {
+    /// The name of the instance.
+    pub instance: &'a str,
+    /// The instances with the same Marketo subscription, this one included.
+    pub sharing: &'a [String],
+    /// The quota's day.
+    pub day: QuotaDay,
 }
 
 /// Whether a call may be sent.
@@ -197,6 +211,18 @@ impl ReadTx<'_> {
         self.calls_of_day(instance, day).await
     }
 
+    /// Returns the same for several instances.
+    pub(crate) async fn calls_today_of(
+        &mut self,
+        quotas: &[InstanceQuota<'_>],
+    ) -> Result<HashMap<String, u64>, StoreError> {
+        let mut days = Vec::with_capacity(quotas.len());
+        for quota in quotas {
+            days.push((quota.instance, self.quota_day(quota.sharing, quota.day).await?));
+        }
+        self.calls_of_days(&days).await
+    }
+
     /// Returns the day for which calls count. A clock that was set must not begin a new day and a new count, so the
     /// newest day continues while the clock is not steady.
     async fn quota_day(&mut self, sharing: &[String], day: QuotaDay) -> Result<Timestamp, StoreError> {
@@ -217,15 +243,22 @@ impl ReadTx<'_> {
     /// Returns the calls of an instance that count for a day. Calls of later days count too, since the clock was set
     /// back after them, and so do doubtful calls of earlier days.
     async fn calls_of_day(&mut self, instance: &str, day: Timestamp) -> Result<u64, StoreError> {
-        let calls: i64 = sqlx::query_scalar(
-            "SELECT coalesce(sum(calls) FILTER (WHERE day >= ?2), sum(doubtful) FILTER (WHERE day < ?2), 0)
-             FROM api_call_day WHERE instance = ?1",
+        Ok(self.calls_of_days(&[(instance, day)]).await?.remove(instance).unwrap_or_default())
+    }
+
+    /// Returns the same for several instances, each with its day.
+    async fn calls_of_days(&mut self, days: &[(&str, Timestamp)]) -> Result<HashMap<String, u64>, StoreError> {
+        let days = list_parameter(days.iter().map(|(name, day)| json!({"name": name, "day": day.as_millisecond()})));
+        let rows = sqlx::query(
+            "SELECT i.name, (SELECT coalesce(sum(c.calls) FILTER (WHERE c.day >= i.day),
+                                             sum(c.doubtful) FILTER (WHERE c.day < i.day), 0)
+                             FROM api_call_day c WHERE c.instance = i.name) AS calls
+             FROM (SELECT value ->> 'name' AS name, value ->> 'day' AS day FROM json_each(?)) i",
         )
-        .bind(instance)
-        .bind(day.as_millisecond())
-        .fetch_one(&mut *self.conn)
+        .bind(days)
+        .fetch_all(&mut *self.conn)
         .await?;
-        Ok(calls.cast_unsigned())
+        rows.iter().map(|row| Ok((row.try_get("name")?, size_column(row, "calls")?))).collect()
     }
 }
 

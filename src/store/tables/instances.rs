@@ -1,5 +1,7 @@
 //! Table `instance`: pauses, observed limits and backoff of each instance, and the depth of its queue.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
@@ -11,6 +13,7 @@ use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
 use crate::store::events::{ChangeEvent, InstanceChange};
 use crate::store::tables::column_values::ColumnValues;
+use crate::store::tables::instance_lists::names_parameter;
 use crate::store::tables::row_mapping::{optional_parse_column, size_column, time_column, time_value};
 
 /// The queue of one instance.
@@ -29,10 +32,11 @@ pub struct QueueDepth {
 
 impl FromRow<'_, SqliteRow> for QueueDepth {
     fn from_row(row: &SqliteRow) -> Result<QueueDepth, sqlx::Error> {
+        let running_jobs = size_column(row, "running")?;
         Ok(QueueDepth {
-            pending_jobs: size_column(row, "pending")?,
+            pending_jobs: size_column(row, "unended")? - running_jobs,
             pending_batches: size_column(row, "batches")?,
-            running_jobs: size_column(row, "running")?,
+            running_jobs,
             oldest_pending_at: time_column(row, "oldest")?,
         })
     }
@@ -177,41 +181,58 @@ impl StoreTx<'_> {
 impl ReadTx<'_> {
     /// Returns the state of an instance; the default for one that has no row.
     pub(crate) async fn instance(&mut self, name: &str) -> Result<InstanceState, StoreError> {
-        let state: Option<InstanceState> = sqlx::query_as(
-            "SELECT pause, pause_reason, paused_at, pause_until, suspended_reason, suspended_at, observed_slot_limit,
+        Ok(self.instances(&names_parameter([name])).await?.remove(name).unwrap_or_default())
+    }
+
+    /// Returns the state of each instance that has a row; `names` is a [`names_parameter`].
+    pub(crate) async fn instances(&mut self, names: &str) -> Result<HashMap<String, InstanceState>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT name, pause, pause_reason, paused_at, pause_until, suspended_reason, suspended_at, observed_slot_limit,
                     slot_probe_at, service_failures, backoff_until, uploads_ended, last_success, failed_job, failed_part
-             FROM instance WHERE name = ?",
+             FROM instance WHERE name IN (SELECT value FROM json_each(?))",
         )
-        .bind(name)
-        .fetch_optional(&mut *self.conn)
+        .bind(names)
+        .fetch_all(&mut *self.conn)
         .await?;
-        Ok(state.unwrap_or_default())
+        let states = rows.iter().map(|row| Ok((row.try_get("name")?, InstanceState::from_row(row)?)));
+        Ok(states.collect::<Result<_, sqlx::Error>>()?)
     }
 
     /// Returns how many jobs and batches of an instance are pending or running.
     pub(crate) async fn queue_depth(&mut self, name: &str, now: Timestamp) -> Result<QueueDepth, StoreError> {
+        Ok(self.queue_depths(&names_parameter([name]), now).await?.remove(name).unwrap_or_default())
+    }
+
+    /// Returns the same for several instances; `names` is a [`names_parameter`].
+    pub(crate) async fn queue_depths(
+        &mut self,
+        names: &str,
+        now: Timestamp,
+    ) -> Result<HashMap<String, QueueDepth>, StoreError> {
         // Counted in indexes alone, which are short to read. Ids rise with the time of acceptance, so of the jobs without
         // an earliest time the first one is the oldest.
-        let depth = sqlx::query_as(
-            "SELECT (SELECT count(*) FROM job WHERE instance = ?1 AND state IN ('pending', 'running')) - r.running AS pending,
-                    r.running,
-                    (SELECT count(*) FROM batch WHERE instance = ?1 AND state = 'pending') AS batches,
+        let rows = sqlx::query(
+            "SELECT i.value AS instance,
+                    (SELECT count(*) FROM job WHERE instance = i.value AND state IN ('pending', 'running')) AS unended,
+                    (SELECT count(*) FROM job WHERE instance = i.value AND state = 'running') AS running,
+                    (SELECT count(*) FROM batch WHERE instance = i.value AND state = 'pending') AS batches,
                     (SELECT min(due) FROM (
                        SELECT due FROM (SELECT j.created_at AS due FROM batch b CROSS JOIN job j ON j.id = b.job_id
-                                      WHERE b.instance = ?1 AND b.state = 'pending' AND j.state = 'pending'
+                                      WHERE b.instance = i.value AND b.state = 'pending' AND j.state = 'pending'
                                         AND j.not_before IS NULL
                                       ORDER BY b.job_id LIMIT 1)
                        UNION ALL
                        SELECT max(created_at, not_before) FROM job
-                       WHERE instance = ?1 AND not_before IS NOT NULL AND state IN ('pending', 'running')
+                       WHERE instance = i.value AND not_before IS NOT NULL AND state IN ('pending', 'running')
                          AND state = 'pending' AND not_before <= ?2)) AS oldest
-             FROM (SELECT count(*) AS running FROM job WHERE instance = ?1 AND state = 'running') r",
+             FROM json_each(?1) i",
         )
-        .bind(name)
+        .bind(names)
         .bind(now.as_millisecond())
-        .fetch_one(&mut *self.conn)
+        .fetch_all(&mut *self.conn)
         .await?;
-        Ok(depth)
+        let depths = rows.iter().map(|row| Ok((row.try_get("instance")?, QueueDepth::from_row(row)?)));
+        Ok(depths.collect::<Result<_, sqlx::Error>>()?)
     }
 
     /// Returns the number of unended jobs of each instance that has any.

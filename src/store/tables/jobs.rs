@@ -1,6 +1,8 @@
 //! Table `job`: reads jobs with their batches.
 
-use sqlx::{QueryBuilder, Sqlite};
+use std::collections::HashMap;
+
+use sqlx::{FromRow, QueryBuilder, Row, Sqlite};
 
 use crate::domain::{BatchKey, JobId};
 use crate::store::engine::transaction::ReadTx;
@@ -8,16 +10,15 @@ use crate::store::error::StoreError;
 use crate::store::job_filter::{ClientScope, JobFilter, JobPage};
 use crate::store::models::{Batch, Job};
 use crate::store::tables::batch_columns::batch_columns;
+use crate::store::tables::instance_lists::{list_parameter, names_parameter};
 use crate::store::tables::job_columns::job_columns;
 
 impl ReadTx<'_> {
     /// Returns a job with its batches.
     pub(crate) async fn job(&mut self, id: JobId) -> Result<Job, StoreError> {
         let sql = concat!("SELECT ", job_columns!(), " FROM job WHERE id = ? AND state <> 'receiving'");
-        let mut job: Job =
-            sqlx::query_as(sql).bind(id.0).fetch_optional(&mut *self.conn).await?.ok_or(StoreError::NoJob(id))?;
-        self.add_batches(&mut job).await?;
-        Ok(job)
+        let jobs = sqlx::query_as(sql).bind(id.0).fetch_all(&mut *self.conn).await?;
+        self.with_batches(jobs).await?.pop().ok_or(StoreError::NoJob(id))
     }
 
     /// Returns the jobs of a page, newest first.
@@ -29,6 +30,17 @@ impl ReadTx<'_> {
         push_conditions(&mut query, &page.filter);
         query.push(" ORDER BY id DESC LIMIT ").push_bind(page.limit);
         let jobs = query.build_query_as().fetch_all(&mut *self.conn).await?;
+        self.with_batches(jobs).await
+    }
+
+    /// Returns these jobs, by id. Those that are not there are left out.
+    pub(crate) async fn jobs_by_id(&mut self, ids: &[JobId]) -> Result<Vec<Job>, StoreError> {
+        let sql = concat!(
+            "SELECT ",
+            job_columns!(),
+            " FROM job WHERE id IN (SELECT value FROM json_each(?)) AND state <> 'receiving' ORDER BY id"
+        );
+        let jobs = sqlx::query_as(sql).bind(ids_parameter(ids)).fetch_all(&mut *self.conn).await?;
         self.with_batches(jobs).await
     }
 
@@ -59,24 +71,28 @@ impl ReadTx<'_> {
         Ok(jobs.cast_unsigned())
     }
 
+    /// Adds the batches of these jobs, with one statement for all.
     async fn with_batches(&mut self, mut jobs: Vec<Job>) -> Result<Vec<Job>, StoreError> {
-        for job in &mut jobs {
-            self.add_batches(job).await?;
+        let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
+        let batches = sqlx::query(concat!(
+            "SELECT job_id, ",
+            batch_columns!(),
+            " FROM batch WHERE job_id IN (SELECT value FROM json_each(?)) ORDER BY job_id, byte_from"
+        ));
+        let batches = batches.bind(ids_parameter(&ids)).fetch_all(&mut *self.conn).await?;
+        let positions: HashMap<i64, usize> = ids.iter().enumerate().map(|(position, id)| (id.0, position)).collect();
+        for row in &batches {
+            let batch = Batch::from_row(row)?;
+            let job = &mut jobs[positions[&row.try_get::<i64, _>("job_id")?]];
+            job.rows.add_counts(&batch.rows);
+            job.batches.push(batch);
         }
         Ok(jobs)
     }
+}
 
-    async fn add_batches(&mut self, job: &mut Job) -> Result<(), StoreError> {
-        job.batches =
-            sqlx::query_as(concat!("SELECT ", batch_columns!(), " FROM batch WHERE job_id = ? ORDER BY byte_from"))
-                .bind(job.id.0)
-                .fetch_all(&mut *self.conn)
-                .await?;
-        for batch in &job.batches {
-            job.rows.add_counts(&batch.rows);
-        }
-        Ok(())
-    }
+fn ids_parameter(ids: &[JobId]) -> String {
+    list_parameter(ids.iter().map(|id| id.0.into()))
 }
 
 /// Adds the conditions of a filter. Only those that are set stand in the statement, so that SQLite uses the index of
@@ -109,8 +125,7 @@ fn push_conditions(query: &mut QueryBuilder<Sqlite>, filter: &JobFilter) {
     if let Some(ClientScope { client_id, instances }) = &filter.visible_to {
         query.push(" AND source = 'client' AND source_name = ").push_bind(client_id.clone());
         if let Some(instances) = instances {
-            // SQLite takes a list as JSON.
-            let names = serde_json::json!(instances).to_string();
+            let names = names_parameter(instances.iter().map(String::as_str));
             query.push(" AND instance IN (SELECT value FROM json_each(").push_bind(names).push("))");
         }
     }

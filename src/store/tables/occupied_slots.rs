@@ -1,5 +1,8 @@
 //! Occupied slots: batches in flight, and imports that are unconfirmed or abandoned.
 
+use std::collections::HashMap;
+use std::iter::repeat_n;
+
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
@@ -8,6 +11,7 @@ use crate::clock::from_ms;
 use crate::domain::{BatchKey, BatchState, JobId};
 use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
+use crate::store::tables::instance_lists::{by_instance, names_parameter};
 use crate::store::tables::row_mapping::{parse_column, size_column, time_column};
 
 /// A batch in flight.
@@ -87,38 +91,55 @@ impl ReadTx<'_> {
 
     /// Returns the batches of an instance that are in flight.
     pub(crate) async fn in_flight(&mut self, name: &str) -> Result<Vec<InFlightBatch>, StoreError> {
-        let batches = sqlx::query_as(
-            "SELECT b.job_id, b.part, b.state, coalesce(b.import_rows, b.rows) AS rows,
+        Ok(self.in_flight_of(&names_parameter([name])).await?.remove(name).unwrap_or_default())
+    }
+
+    /// Returns the batches in flight of each instance that has any; `names` is a [`names_parameter`].
+    pub(crate) async fn in_flight_of(
+        &mut self,
+        names: &str,
+    ) -> Result<HashMap<String, Vec<InFlightBatch>>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT b.instance, b.job_id, b.part, b.state, coalesce(b.import_rows, b.rows) AS rows,
                     coalesce(b.processed, 0) + coalesce(b.failed, 0) AS rows_done, b.not_before, b.accepted_at,
                     b.importing_at, b.polled_at, b.overdue_at, j.job_group, j.list_id
              FROM batch b JOIN job j ON j.id = b.job_id
              WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held') AND b.leads_import = 1
-               AND b.instance = ?
+               AND b.instance IN (SELECT value FROM json_each(?))
              ORDER BY b.job_id, b.part",
         )
-        .bind(name)
+        .bind(names)
         .fetch_all(&mut *self.conn)
         .await?;
-        Ok(batches)
+        Ok(by_instance(&rows, |row| InFlightBatch::from_row(row))?)
     }
 
     /// Returns for each unconfirmed or abandoned import of an instance until when it occupies a slot.
     pub(crate) async fn unconfirmed_until(&mut self, name: &str, now: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
+        Ok(self.unconfirmed_until_of(&names_parameter([name]), now).await?.remove(name).unwrap_or_default())
+    }
+
+    /// Returns the same for each instance that has such imports; `names` is a [`names_parameter`].
+    pub(crate) async fn unconfirmed_until_of(
+        &mut self,
+        names: &str,
+        now: Timestamp,
+    ) -> Result<HashMap<String, Vec<Timestamp>>, StoreError> {
         // Also those of batches that were cancelled or have failed: that does not change Marketo's queue.
         let rows = sqlx::query(
-            "SELECT unconfirmed_until, unconfirmed_imports FROM batch WHERE unconfirmed_until > ?1 AND instance = ?2
-             UNION ALL SELECT until, 1 FROM abandoned WHERE until > ?1 AND instance = ?2",
+            "SELECT instance, unconfirmed_until, unconfirmed_imports FROM batch
+             WHERE unconfirmed_until > ?1 AND instance IN (SELECT value FROM json_each(?2))
+             UNION ALL SELECT instance, until, 1 FROM abandoned
+             WHERE until > ?1 AND instance IN (SELECT value FROM json_each(?2))",
         )
         .bind(now.as_millisecond())
-        .bind(name)
+        .bind(names)
         .fetch_all(&mut *self.conn)
         .await?;
-        let mut ends = Vec::new();
-        for row in &rows {
-            let (until, number) =
-                (from_ms(row.try_get("unconfirmed_until")?), row.try_get::<u32, _>("unconfirmed_imports")?);
-            ends.extend(std::iter::repeat_n(until, number as usize));
-        }
-        Ok(ends)
+        let ends = by_instance(&rows, |row| {
+            let imports = row.try_get::<u32, _>("unconfirmed_imports")? as usize;
+            Ok(repeat_n(from_ms(row.try_get("unconfirmed_until")?), imports))
+        })?;
+        Ok(ends.into_iter().map(|(name, ends)| (name, ends.into_iter().flatten().collect())).collect())
     }
 }

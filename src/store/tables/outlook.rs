@@ -4,7 +4,10 @@
 //! It has no candidates: they are searched among all pending batches, while an outlook reads only the first ones in the
 //! order of priority and age. So its cost does not grow with the queue.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
+use serde_json::json;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
@@ -16,6 +19,7 @@ use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
 use crate::store::tables::batch_rules::read_rules;
 use crate::store::tables::candidates::SnapshotQuery;
+use crate::store::tables::instance_lists::{by_instance, list_parameter};
 use crate::store::tables::job_columns::optional_shape;
 use crate::store::tables::row_mapping::{size_column, time_column};
 use crate::store::tables::snapshot::Snapshot;
@@ -77,6 +81,32 @@ impl FromRow<'_, SqliteRow> for QueuedBatch {
     }
 }
 
+impl QueueOutlook {
+    /// Sets the first pending batches. There are more if these are more than `limit`.
+    pub(crate) fn set_queued(&mut self, queued: Vec<QueuedBatch>, limit: u32) {
+        self.queued = queued;
+        self.has_more = self.queued.len() > limit as usize;
+        self.queued.truncate(limit as usize);
+    }
+}
+
+/// The columns of a [`QueuedBatch`], of job `j` and batch `b`. A delay that ends after `$latest` began before the clock was
+/// set back.
+macro_rules! queued_columns {
+    ($latest:literal) => {
+        concat!(
+            "j.id, j.priority, j.job_group, j.list_id, j.in_order, j.canary, j.max_failed_percent, b.part, b.rows,
+             b.byte_to - b.byte_from AS bytes, iif(b.attempts = 0, j.pack_shape, NULL) AS pack_shape,
+             nullif(max(coalesce(j.not_before, 0), iif(b.not_before <= ",
+            $latest,
+            ", b.not_before, 0)), 0) AS not_before,
+             (SELECT min(o.id) FROM job o
+              WHERE o.instance = j.instance AND o.job_group = j.job_group
+                AND o.state IN ('pending', 'running')) AS group_head"
+        )
+    };
+}
+
 impl ReadTx<'_> {
     /// Returns the outlook of an instance.
     pub(crate) async fn outlook(&mut self, query: SnapshotQuery<'_>) -> Result<QueueOutlook, StoreError> {
@@ -90,45 +120,58 @@ impl ReadTx<'_> {
             ..Snapshot::default()
         };
         let mut outlook = QueueOutlook { snapshot, ..QueueOutlook::default() };
-        self.read_queued(&mut outlook, &query, MAX_QUEUED).await?;
+        outlook.set_queued(self.first_queued(&query, MAX_QUEUED + 1).await?, MAX_QUEUED);
         Ok(outlook)
-    }
-
-    /// Adds the first pending batches to an outlook.
-    pub(crate) async fn read_queued(
-        &mut self,
-        outlook: &mut QueueOutlook,
-        query: &SnapshotQuery<'_>,
-        limit: u32,
-    ) -> Result<(), StoreError> {
-        outlook.queued = self.first_queued(query, limit + 1).await?;
-        outlook.has_more = outlook.queued.len() > limit as usize;
-        outlook.queued.truncate(limit as usize);
-        Ok(())
     }
 
     /// Returns the first pending batches, at most `limit`.
     async fn first_queued(&mut self, query: &SnapshotQuery<'_>, limit: u32) -> Result<Vec<QueuedBatch>, StoreError> {
         // The index gives the jobs in this order, so the statement stops at its limit. A delay that is longer than the
         // longest one began before the clock was set back, and counts as over.
-        let batches = sqlx::query_as(
-            "SELECT j.id, j.priority, j.job_group, j.list_id, j.in_order, j.canary, j.max_failed_percent, b.part, b.rows,
-                    b.byte_to - b.byte_from AS bytes, iif(b.attempts = 0, j.pack_shape, NULL) AS pack_shape,
-                    nullif(max(coalesce(j.not_before, 0),
-                               iif(b.not_before <= ?1, b.not_before, 0)), 0) AS not_before,
-                    (SELECT min(o.id) FROM job o
-                     WHERE o.instance = j.instance AND o.job_group = j.job_group
-                       AND o.state IN ('pending', 'running')) AS group_head
-             FROM job j INDEXED BY job_queue CROSS JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
+        let batches = sqlx::query_as(concat!(
+            "SELECT ",
+            queued_columns!("?1"),
+            " FROM job j INDEXED BY job_queue CROSS JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
              WHERE j.instance = ?2 AND j.state IN ('pending', 'running')
              ORDER BY j.priority DESC, j.id, b.byte_from LIMIT ?3",
-        )
+        ))
         .bind(after(query.now, query.longest).as_millisecond())
         .bind(query.instance)
         .bind(limit)
         .fetch_all(&mut *self.conn)
         .await?;
         Ok(batches)
+    }
+
+    /// Returns the first pending batches of each of these instances, at most `limit` of each.
+    pub(crate) async fn first_queued_of(
+        &mut self,
+        queries: &[SnapshotQuery<'_>],
+        limit: u32,
+    ) -> Result<HashMap<String, Vec<QueuedBatch>>, StoreError> {
+        if queries.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let instances = queries
+            .iter()
+            .map(|query| json!({"name": query.instance, "latest": after(query.now, query.longest).as_millisecond()}));
+        let rows = sqlx::query(concat!(
+            "SELECT j.instance, ",
+            queued_columns!("i.latest"),
+            " FROM (SELECT value ->> 'name' AS name, value ->> 'latest' AS latest FROM json_each(?1)) i
+             CROSS JOIN batch b ON (b.job_id, b.part) IN
+                 (SELECT q.id, p.part
+                  FROM job q INDEXED BY job_queue CROSS JOIN batch p ON p.job_id = q.id AND p.state = 'pending'
+                  WHERE q.instance = i.name AND q.state IN ('pending', 'running')
+                  ORDER BY q.priority DESC, q.id, p.byte_from LIMIT ?2)
+             CROSS JOIN job j ON j.id = b.job_id
+             ORDER BY j.priority DESC, j.id, b.byte_from",
+        ))
+        .bind(list_parameter(instances))
+        .bind(limit)
+        .fetch_all(&mut *self.conn)
+        .await?;
+        Ok(by_instance(&rows, |row| QueuedBatch::from_row(row))?)
     }
 }
 

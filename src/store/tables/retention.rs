@@ -2,6 +2,8 @@
 //!
 //! Search and change are one transaction, so that a job that is retried in between is not found.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use sqlx::Row;
 
@@ -9,6 +11,7 @@ use crate::domain::JobId;
 use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
 use crate::store::models::ErasableData;
+use crate::store::tables::instance_lists::names_parameter;
 use crate::store::tables::row_mapping::size_column;
 
 /// Selects jobs by their end: after `after`, and not after `until`.
@@ -104,24 +107,36 @@ impl ReadTx<'_> {
         name: &str,
         client_id: Option<&str>,
     ) -> Result<RetentionCandidates, StoreError> {
+        Ok(self.exhausted_jobs_of(&names_parameter([name]), client_id).await?.remove(name).unwrap_or_default())
+    }
+
+    /// Returns the same for each instance that has such jobs; `names` is a [`names_parameter`].
+    pub(crate) async fn exhausted_jobs_of(
+        &mut self,
+        names: &str,
+        client_id: Option<&str>,
+    ) -> Result<HashMap<String, RetentionCandidates>, StoreError> {
         let rows = sqlx::query(
-            "SELECT id, bytes FROM job
-             WHERE id IN (SELECT job_id FROM batch WHERE given_up = 1 AND instance = ?1) AND state = 'failed'
+            "SELECT instance, id, bytes FROM job
+             WHERE id IN (SELECT job_id FROM batch
+                          WHERE given_up = 1 AND instance IN (SELECT value FROM json_each(?1))) AND state = 'failed'
                AND content_erased_at IS NULL AND (?2 IS NULL OR (source = 'client' AND source_name = ?2))
              ORDER BY finished_at",
         )
-        .bind(name)
+        .bind(names)
         .bind(client_id)
         .fetch_all(&mut *self.conn)
         .await?;
-        let mut exhausted = RetentionCandidates { jobs: rows.len() as u64, ..RetentionCandidates::default() };
+        let mut all = HashMap::<String, RetentionCandidates>::new();
         for row in &rows {
+            let exhausted = all.entry(row.try_get("instance")?).or_default();
+            exhausted.jobs += 1;
             exhausted.bytes += size_column(row, "bytes")?;
             if exhausted.first.len() < MAX_LISTED as usize {
                 exhausted.first.push(JobId(row.try_get("id")?));
             }
         }
-        Ok(exhausted)
+        Ok(all)
     }
 
     /// Returns the jobs that ended in `ended` and whose records are to be deleted.
