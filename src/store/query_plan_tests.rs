@@ -18,7 +18,7 @@ use crate::clock::{Uptime, from_ms};
 use crate::domain::Counts;
 use crate::domain::{BatchKey, Event, RemoteStatus};
 use crate::store::engine::disk_reserve::DiskBudget;
-use crate::store::engine::transaction::{ReadTx, StoreTx};
+use crate::store::engine::transaction::{ReadTx, StoreTx, UndoScope};
 use crate::store::tables::call_ledger::{CallAdmission, NewCall, QuotaDay};
 use crate::store::tables::candidates::SnapshotQuery;
 use crate::store::tables::chunks::CompressedChunk;
@@ -119,7 +119,7 @@ fn is_query(statement: &str) -> bool {
 /// Runs the writes of an accept, a call, an upload with its import, and a command.
 async fn write(conn: &mut SqliteConnection) {
     let (mut changes, mut budget) = (Vec::new(), DiskBudget::unlimited());
-    let mut tx = StoreTx::new(conn, &mut changes, &mut budget);
+    let mut tx = StoreTx::new(conn, &mut changes, &mut budget, UndoScope::Savepoint);
     let (bytes, layout) = file(2);
     let new = NewJob { group: Some("a".into()), idempotency_key: Some("k".into()), ..leads() };
     let chunk = CompressedChunk::compress(0, &bytes).unwrap();

@@ -1,6 +1,6 @@
 //! Group commit: runs the writes of a group in one transaction.
 //!
-//! Each write has a savepoint, so a failed one does not undo the others.
+//! Each write behind the first has a savepoint, so a failed one does not undo the others.
 
 use std::sync::Arc;
 
@@ -8,15 +8,17 @@ use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
 
 use crate::store::engine::disk_reserve::DiskBudget;
 use crate::store::engine::health::DatabaseHealth;
-use crate::store::engine::transaction::{StoreTx, UNDO_WRITE};
+use crate::store::engine::transaction::{StoreTx, UndoScope};
 use crate::store::engine::write_request::{Reply, WriteOutcome, WriteRequest};
 use crate::store::error::StoreError;
 use crate::store::events::ChangeEvent;
 
-/// Each call of the connection's thread takes longer than most statements. So a savepoint is begun together with the
-/// transaction, or with the release of the one before.
-const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT one";
-const NEXT: &str = "RELEASE one; SAVEPOINT one";
+const BEGIN: &str = "BEGIN IMMEDIATE";
+const FIRST_SAVEPOINT: &str = "SAVEPOINT one";
+
+/// Each call of the connection's thread takes longer than most statements. So the savepoint of a write is begun together
+/// with the release of the one before.
+const NEXT_SAVEPOINT: &str = "RELEASE one; SAVEPOINT one";
 
 /// What a group of writes may use, and what it leaves.
 pub(crate) struct WriteGroup {
@@ -26,12 +28,24 @@ pub(crate) struct WriteGroup {
     pub changes: Vec<ChangeEvent>,
     /// The reply of each write, also after an error.
     pub replies: Vec<Reply>,
+    /// What the transaction has.
+    content: TransactionContent,
+}
+
+/// What a transaction has so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TransactionContent {
+    Nothing,
+    /// One write, without a savepoint.
+    FirstWrite,
+    /// Several writes, and the savepoint of the last one.
+    Savepoint,
 }
 
 impl WriteGroup {
     /// Creates a group that has run no write.
     pub fn new(health: Arc<DatabaseHealth>, budget: DiskBudget) -> WriteGroup {
-        WriteGroup { health, budget, changes: Vec::new(), replies: Vec::new() }
+        WriteGroup { health, budget, changes: Vec::new(), replies: Vec::new(), content: TransactionContent::Nothing }
     }
 
     /// Returns the bytes of content that the writes stored.
@@ -52,7 +66,7 @@ impl WriteGroup {
         for write in writes.drain(..) {
             match transaction.as_mut() {
                 Ok(open) => {
-                    if let Err(error) = self.run_in_savepoint(open, write).await {
+                    if let Err(error) = self.run_in_scope(open, write).await {
                         transaction = Err(error);
                     }
                 }
@@ -71,29 +85,46 @@ impl WriteGroup {
         self.replies.push(write(Err(error)).await.reply);
     }
 
-    /// Runs one write in a savepoint of its own.
-    async fn run_in_savepoint(
+    /// Begins what is rolled back if the next write fails.
+    async fn begin_undo_scope(&mut self, conn: &mut SqliteConnection) -> Result<UndoScope, StoreError> {
+        let sql = match self.content {
+            TransactionContent::Nothing => return Ok(UndoScope::Transaction),
+            TransactionContent::FirstWrite => FIRST_SAVEPOINT,
+            TransactionContent::Savepoint => NEXT_SAVEPOINT,
+        };
+        sqlx::query(sql).execute(conn).await?;
+        self.content = TransactionContent::Savepoint;
+        Ok(UndoScope::Savepoint)
+    }
+
+    /// Runs one write in such a scope.
+    async fn run_in_scope(
         &mut self,
         transaction: &mut Transaction<'_, Sqlite>,
         write: WriteRequest,
     ) -> Result<(), StoreError> {
         let published_before = self.changes.len();
-        let is_first = self.replies.is_empty();
-        if !is_first && let Err(error) = sqlx::query(NEXT).execute(&mut **transaction).await.map_err(StoreError::from) {
-            self.refuse(write, error.clone()).await;
-            return Err(error);
-        }
-        let mut tx = StoreTx::new(transaction, &mut self.changes, &mut self.budget);
+        let undo = match self.begin_undo_scope(transaction).await {
+            Ok(undo) => undo,
+            Err(error) => {
+                self.refuse(write, error.clone()).await;
+                return Err(error);
+            }
+        };
+        let mut tx = StoreTx::new(transaction, &mut self.changes, &mut self.budget, undo);
         let WriteOutcome { result, reply } = write(Ok(&mut tx)).await;
         self.replies.push(reply);
         let Err(error) = result else {
+            if undo == UndoScope::Transaction {
+                self.content = TransactionContent::FirstWrite;
+            }
             debug_assert!(wakes_its_instances(&self.changes[published_before..]), "a change wakes no scheduler");
             return Ok(());
         };
         self.health.record_error(&error);
         self.changes.truncate(published_before);
-        // If the savepoint is gone, SQLite has rolled back the whole transaction because of this error.
-        let undone = sqlx::query(UNDO_WRITE).execute(&mut **transaction).await;
+        // If there is nothing to roll back to, SQLite has rolled back the whole transaction because of this error.
+        let undone = sqlx::query(undo.undo()).execute(&mut **transaction).await;
         undone.map(drop).map_err(|_| error)
     }
 }

@@ -8,8 +8,24 @@ use crate::store::engine::disk_reserve::DiskBudget;
 use crate::store::error::StoreError;
 use crate::store::events::{ChangeEvent, InstanceChange, MetricEvent, WakeEvent};
 
-/// Undoes the present write of a group, whose savepoint has this name, and leaves the savepoint open.
-pub(super) const UNDO_WRITE: &str = "ROLLBACK TO one";
+/// What is rolled back if a write of a group fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UndoScope {
+    /// The transaction: the write is the first one in it. A savepoint would make SQLite copy each page before its change.
+    Transaction,
+    /// Savepoint `one`, which stays open.
+    Savepoint,
+}
+
+impl UndoScope {
+    /// Returns the statement that undoes the write. It fails if SQLite has rolled back the transaction itself.
+    pub(super) fn undo(self) -> &'static str {
+        match self {
+            UndoScope::Transaction => "ROLLBACK; BEGIN IMMEDIATE",
+            UndoScope::Savepoint => "ROLLBACK TO one",
+        }
+    }
+}
 
 /// A connection to read from. Within a transaction all its reads see one commit.
 pub(crate) struct ReadTx<'c> {
@@ -25,7 +41,7 @@ impl<'c> ReadTx<'c> {
 
 /// The transaction of one write. It reads like a [`ReadTx`].
 pub(crate) struct StoreTx<'c> {
-    /// The writing connection, within a savepoint.
+    /// The writing connection, within a transaction.
     read: ReadTx<'c>,
     /// Events that are published after the commit.
     changes: &'c mut Vec<ChangeEvent>,
@@ -33,6 +49,7 @@ pub(crate) struct StoreTx<'c> {
     pub(crate) budget: &'c mut DiskBudget,
     /// How many events are of earlier writes.
     published_before: usize,
+    undo: UndoScope,
 }
 
 /// A part of a write that has begun.
@@ -55,9 +72,10 @@ impl<'c> StoreTx<'c> {
         conn: &'c mut SqliteConnection,
         changes: &'c mut Vec<ChangeEvent>,
         budget: &'c mut DiskBudget,
+        undo: UndoScope,
     ) -> StoreTx<'c> {
         let published_before = changes.len();
-        StoreTx { read: ReadTx::new(conn), changes, budget, published_before }
+        StoreTx { read: ReadTx::new(conn), changes, budget, published_before, undo }
     }
 
     /// Undoes what the write has done so far, so that it can begin again.
@@ -66,7 +84,7 @@ impl<'c> StoreTx<'c> {
     /// A database error: the transaction has been rolled back as a whole.
     pub(crate) async fn restart(&mut self) -> Result<(), StoreError> {
         self.changes.truncate(self.published_before);
-        sqlx::query(UNDO_WRITE).execute(&mut *self.read.conn).await?;
+        sqlx::query(self.undo.undo()).execute(&mut *self.read.conn).await?;
         Ok(())
     }
 
