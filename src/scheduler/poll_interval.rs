@@ -25,12 +25,19 @@ const IDLE_FACTOR: u32 = 4;
 /// pairs of others.
 const IDLE_DURATIONS: u32 = 5;
 
-/// The longest of these intervals.
-const MAX_IDLE_INTERVAL: Duration = Duration::from_secs(3600);
+/// The longest interval of all.
+const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// The longest time without a poll of an import that may end next, in multiples of `polling.max`: its elapsed time, but at
-/// least and at most so many. Estimates may be wrong, after an outage or while the clock is set for example.
+/// The longest time without a poll of an import that may end next: its elapsed time, or this part of the shortest time that
+/// it should take. Estimates may be wrong, after an outage or while the clock is set for example.
+const MAX_WAIT_DIVISOR: u32 = 3;
+
+/// That time is at least and at most so many times `polling.max`.
 const MAX_WAIT_FACTORS: (u32, u32) = (4, 20);
+
+/// The same in multiples of the elapsed time where a poll has shown how many rows are done: then the forecast depends on no
+/// other import.
+const MAX_WAIT_BY_PROGRESS: u32 = 3;
 
 /// In this many steps an import is polled from its earliest to its latest end. The steps are no shorter than a third of
 /// `polling.max` allows, and no longer than a sixth of the time between the two.
@@ -93,7 +100,7 @@ impl<'a> PollSchedule<'a> {
             return shortest;
         }
         let duration = self.forecast.duration(flight.rows).or(self.longest_by_progress).unwrap_or(Duration::ZERO);
-        duration.saturating_mul(IDLE_DURATIONS).min(MAX_IDLE_INTERVAL).max(shortest)
+        duration.saturating_mul(IDLE_DURATIONS).min(MAX_INTERVAL).max(shortest)
     }
 
     /// Returns when to poll an import that may end next.
@@ -121,8 +128,14 @@ impl<'a> PollSchedule<'a> {
         } else {
             after(earliest, step).min(latest)
         };
-        let elapsed = Duration::try_from(last.duration_since(began)).unwrap_or(Duration::ZERO);
-        let longest = elapsed.clamp(polling.max * MAX_WAIT_FACTORS.0, polling.max * MAX_WAIT_FACTORS.1);
+        let since_began = |time: Timestamp| Duration::try_from(time.duration_since(began)).unwrap_or(Duration::ZERO);
+        let shortest_bound = polling.max * MAX_WAIT_FACTORS.0;
+        let longest = if window.is_by_progress {
+            since_began(last).saturating_mul(MAX_WAIT_BY_PROGRESS).min(MAX_INTERVAL).max(shortest_bound)
+        } else {
+            let bound = since_began(last).max(since_began(earliest) / MAX_WAIT_DIVISOR);
+            bound.clamp(shortest_bound, polling.max * MAX_WAIT_FACTORS.1)
+        };
         due.clamp(after(last, polling.min), after(last, longest))
     }
 }
@@ -199,10 +212,12 @@ mod tests {
     #[test]
     fn a_long_import_is_polled_by_its_progress() {
         let hour = vec![EndedImport { rows: 100, accepted_at: from_ms(-3_600_000), ended_at: from_ms(0) }];
-        assert_eq!(due_in_secs(&flight(100, None, None), 0, hour.clone()), 220, "an early end is noticed");
+        assert_eq!(due_in_secs(&flight(100, None, None), 0, hour.clone()), 700, "an early end is noticed");
         let half = InFlightBatch { rows_done: 50, ..flight(100, Some(100), Some(500)) };
         let due = due_in_secs(&half, 0, hour);
         assert!((850..890).contains(&due), "it ends at 900: {due}");
+        let begun = InFlightBatch { rows: 1_000, rows_done: 100, ..flight(100, Some(100), Some(400)) };
+        assert_eq!(due_in_secs(&begun, 0, vec![]), 1_300, "three times what it has taken");
         let nearly = InFlightBatch { rows_done: 95, ..flight(100, Some(100), Some(860)) };
         let due = due_in_secs(&nearly, 0, vec![]);
         assert!((900..=905).contains(&due), "it ends at 900: {due}");
