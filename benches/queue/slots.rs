@@ -28,6 +28,11 @@ const MAX_EXTRA_CALLS: f64 = 2.0;
 /// From the end of an import on Marketo to its record, in undivided time.
 const MAX_NEWS: Duration = Duration::from_secs(10);
 
+/// Files that arrive one by one.
+const ARRIVALS: u64 = 30;
+/// From the answer to the client to the upload's arrival at Marketo, while a slot is free.
+const MAX_UPLOAD_START: Duration = Duration::from_millis(10);
+
 /// Imports of one length, give or take 30 %, whatever their rows.
 struct Length {
     name: &'static str,
@@ -58,6 +63,10 @@ pub async fn measure(report: &mut Report) {
         report.figure(&format!("{name}: total as recorded, as on Marketo, ideal"), &value);
         report.figure(&format!("{name}: calls for each import"), &format!("{:.1}", each(|round| round.calls)));
     }
+    report.part(&format!("slots: {ARRIVALS} files, each while both slots are free"));
+    let upload = median(starts_of_uploads().await) * 1e3;
+    let reached = upload < MAX_UPLOAD_START.as_secs_f64() * 1e3;
+    report.target("from an accept to the start of its upload, median", &format!("{upload:.1} ms"), "< 10 ms", reached);
     for length in LENGTHS {
         let Length { name, scale, .. } = length;
         report.part(&format!("slots: {} imports of {name}, 30 % more or less; time divided by {scale}", length.files));
@@ -85,6 +94,35 @@ impl Length {
             })
             .collect()
     }
+}
+
+/// Returns in seconds how long after each file's acceptance its upload arrived. Time is divided by a hundred, so that the
+/// limit of calls delays none.
+async fn starts_of_uploads() -> Vec<f64> {
+    let settings = Settings {
+        import_base: Duration::from_millis(20),
+        import_per_row: Duration::ZERO,
+        window: Duration::from_millis(200),
+        ..Settings::default()
+    };
+    let instance = "polling = { min = \"20ms\", max = \"300ms\" }\nlimits = { calls = 50, window = \"200ms\" }\n";
+    let daemon = BenchDaemon::start(settings, instance).await;
+    let mut client = daemon.client();
+    let mut accepted = Vec::new();
+    for number in 0..ARRIVALS {
+        let file = file_of(number, 10, "Ann");
+        let (status, answer) = client.ask("POST", "/v1/jobs?target=leads&filename=leads.csv", file.as_bytes());
+        accepted.push(Timestamp::now());
+        assert_eq!(status, 201, "{}", String::from_utf8_lossy(&answer));
+        let job: JobDto = serde_json::from_slice(&answer).expect("a job");
+        let ended: JobDto = asked(&daemon, &format!("/v1/jobs/{}?wait=60s", job.id));
+        assert!(ended.finished_at.is_some(), "it ends within a minute");
+    }
+    let creates = daemon.simulator.call_log().creates;
+    assert_eq!(creates.len(), accepted.len(), "each file is one upload");
+    let arrived = creates.iter().map(|create| create.at.as_secs_f64());
+    let since = |at: Timestamp| at.duration_since(daemon.simulated_since).as_secs_f64();
+    arrived.zip(accepted).map(|(arrived, accepted)| arrived - since(accepted)).collect()
 }
 
 /// In seconds.
