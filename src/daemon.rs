@@ -3,6 +3,7 @@
 mod connections;
 mod controlling_terminal;
 pub mod logging;
+mod memory_release;
 mod reload;
 mod running;
 mod serve;

@@ -20,11 +20,12 @@ const FILE_BYTES: u64 = 1_000_000_000;
 const CLIENTS: usize = 64;
 const CLIENT_FILE_BYTES: u64 = 10_000_000;
 
-/// Idle is who has had so many readings in a row without a change, [`READING`] apart.
-const READINGS_ALIKE: usize = 20;
+/// Idle is who has had so many readings in a row without a change, [`READING`] apart. Threads that have nothing to do end
+/// after ten seconds.
+const READINGS_ALIKE: usize = 130;
 const READING: Duration = Duration::from_millis(100);
 /// A daemon that never comes to rest is measured all the same.
-const MOST_READINGS: usize = 150;
+const MOST_READINGS: usize = 400;
 
 pub async fn measure(report: &mut Report) {
     report.part("memory: resident, in MB of 1,000,000 bytes");

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
 use crate::daemon::connections::connections;
+use crate::daemon::memory_release;
 use crate::daemon::running::Daemon;
 use crate::domain::instance::{Pause, PauseKind};
 use crate::drop_folder::DropFolder;
@@ -93,6 +94,7 @@ impl Daemon {
         if let Some(notifier) = notifier {
             tasks.spawn(notifier.run(stop.clone()));
         }
+        tasks.spawn(memory_release::release_after_peaks(stop.clone()));
         let metrics = Arc::new(api::Metrics::default());
         if let Some(facts) = store.subscribe_metrics() {
             let metrics = metrics.clone();
