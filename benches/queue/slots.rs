@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use marqueue::api::dto::JobDto;
+use marqueue::clock::Clock;
 use marqueue::simulator::Settings;
 use marqueue::simulator::call_log::Call;
 use serde::Deserialize;
@@ -112,7 +113,7 @@ async fn starts_of_uploads() -> Vec<f64> {
     for number in 0..ARRIVALS {
         let file = file_of(number, 10, "Ann");
         let (status, answer) = client.ask("POST", "/v1/jobs?target=leads&filename=leads.csv", file.as_bytes());
-        accepted.push(Timestamp::now());
+        accepted.push(Clock::System.now());
         assert_eq!(status, 201, "{}", String::from_utf8_lossy(&answer));
         let job: JobDto = serde_json::from_slice(&answer).expect("a job");
         let ended: JobDto = asked(&daemon, &format!("/v1/jobs/{}?wait=60s", job.id));

@@ -68,7 +68,11 @@ impl EndForecast {
         let mut entries: Vec<(Timestamp, Entry<'_>)> =
             ended.iter().map(|import| (import.accepted_at, Entry::Ended(import))).collect();
         entries.extend(on_marketo.filter_map(|flight| Some((flight.accepted_at?, Entry::InFlight(flight)))));
-        entries.sort_by_key(|&(accepted_at, _)| accepted_at);
+        // Two that were accepted in one millisecond ended in their order, most likely.
+        entries.sort_by_key(|(accepted_at, entry)| match entry {
+            Entry::Ended(import) => (*accepted_at, import.ended_at),
+            Entry::InFlight(_) => (*accepted_at, Timestamp::MAX),
+        });
         // When each of the imports that run at once has ended; none for one that has not.
         let mut free_at = [Some(Timestamp::MIN); ACTIVE_IMPORTS];
         let (mut began, mut durations) = (HashMap::new(), Vec::new());

@@ -25,8 +25,8 @@ const IDLE_FACTOR: u32 = 4;
 /// pairs of others.
 const IDLE_DURATIONS: u32 = 5;
 
-/// The longest interval of all.
-const MAX_INTERVAL: Duration = Duration::from_secs(3600);
+/// The longest of these intervals.
+const MAX_IDLE_INTERVAL: Duration = Duration::from_secs(2 * 3600);
 
 /// The longest time without a poll of an import that may end next: its elapsed time, or this part of the shortest time that
 /// it should take. Estimates may be wrong, after an outage or while the clock is set for example.
@@ -35,9 +35,13 @@ const MAX_WAIT_DIVISOR: u32 = 3;
 /// That time is at least and at most so many times `polling.max`.
 const MAX_WAIT_FACTORS: (u32, u32) = (4, 20);
 
-/// The same in multiples of the elapsed time where a poll has shown how many rows are done: then the forecast depends on no
-/// other import.
-const MAX_WAIT_BY_PROGRESS: u32 = 3;
+/// The same in multiples of the elapsed time where a poll has shown how many rows are done, since the forecast then depends
+/// less on other imports, and its longest time.
+const MAX_WAIT_BY_PROGRESS: u32 = 5;
+const MAX_WAIT: Duration = Duration::from_secs(3600);
+
+/// An import is long if it should take at least so many times `polling.max`.
+const LONG_IMPORT_FACTOR: u32 = 10;
 
 /// In this many steps an import is polled from its earliest to its latest end. The steps are no shorter than a third of
 /// `polling.max` allows, and no longer than a sixth of the time between the two.
@@ -100,7 +104,7 @@ impl<'a> PollSchedule<'a> {
             return shortest;
         }
         let duration = self.forecast.duration(flight.rows).or(self.longest_by_progress).unwrap_or(Duration::ZERO);
-        duration.saturating_mul(IDLE_DURATIONS).min(MAX_INTERVAL).max(shortest)
+        duration.saturating_mul(IDLE_DURATIONS).min(MAX_IDLE_INTERVAL).max(shortest)
     }
 
     /// Returns when to poll an import that may end next.
@@ -131,12 +135,16 @@ impl<'a> PollSchedule<'a> {
         let since_began = |time: Timestamp| Duration::try_from(time.duration_since(began)).unwrap_or(Duration::ZERO);
         let shortest_bound = polling.max * MAX_WAIT_FACTORS.0;
         let longest = if window.is_by_progress {
-            since_began(last).saturating_mul(MAX_WAIT_BY_PROGRESS).min(MAX_INTERVAL).max(shortest_bound)
+            since_began(last).saturating_mul(MAX_WAIT_BY_PROGRESS).min(MAX_WAIT).max(shortest_bound)
         } else {
             let bound = since_began(last).max(since_began(earliest) / MAX_WAIT_DIVISOR);
             bound.clamp(shortest_bound, polling.max * MAX_WAIT_FACTORS.1)
         };
-        due.clamp(after(last, polling.min), after(last, longest))
+        // A poll when it should have begun corrects the forecast of those behind it. Beside a long import that is not worth a
+        // call.
+        let is_long = since_began(earliest) >= polling.max * LONG_IMPORT_FACTOR;
+        let from = if is_long { began.min(after(last, self.idle_interval(flight))).max(last) } else { last };
+        due.clamp(after(last, polling.min), after(from, longest))
     }
 }
 
@@ -217,7 +225,7 @@ mod tests {
         let due = due_in_secs(&half, 0, hour);
         assert!((850..890).contains(&due), "it ends at 900: {due}");
         let begun = InFlightBatch { rows: 1_000, rows_done: 100, ..flight(100, Some(100), Some(400)) };
-        assert_eq!(due_in_secs(&begun, 0, vec![]), 1_300, "three times what it has taken");
+        assert_eq!(due_in_secs(&begun, 0, vec![]), 1_900, "five times what it has taken");
         let nearly = InFlightBatch { rows_done: 95, ..flight(100, Some(100), Some(860)) };
         let due = due_in_secs(&nearly, 0, vec![]);
         assert!((900..=905).contains(&due), "it ends at 900: {due}");
@@ -229,7 +237,7 @@ mod tests {
         let behind = InFlightBatch { key: BatchKey { job: JobId(9), part: 1 }, ..flight(0, None, None) };
         let snapshot = Snapshot { in_flight: vec![long, behind.clone()], ..Snapshot::default() };
         let due = PollSchedule::of(&snapshot, &POLLING, from_ms(1_000_000)).due(&behind, 5);
-        assert_eq!(due, from_ms(3_600_000));
+        assert_eq!(due, from_ms(9_325_915), "five times as long as the import takes");
     }
 
     #[test]
@@ -274,5 +282,66 @@ mod tests {
             assert_eq!(due_in_secs(&flight(5_000, None, None), older, vec![]), 1_000);
         }
         assert_eq!(due_in_secs(&flight(5_000, Some(5_000), Some(1_000)), 0, vec![]), 1_005);
+    }
+
+    /// Returns the polls beyond the last one of each of these imports, whose durations are in seconds, and the median time
+    /// from an end to its poll. Marketo imports two at a time in their order, and ten are in its queue.
+    fn extra_polls(durations: &[i64]) -> (f64, i64) {
+        const ROWS: u64 = 900;
+        let (mut accepted, mut begins, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut flights, mut ended_imports) = (Vec::<InFlightBatch>::new(), Vec::new());
+        let (mut now, mut polls, mut news) = (0_i64, 0_u32, Vec::new());
+        let ms = |second: i64| from_ms(second * 1000);
+        while news.len() < durations.len() {
+            while flights.len() < 10 && accepted.len() < durations.len() {
+                let number = accepted.len();
+                let mut free: Vec<i64> = ends.clone();
+                free.sort_unstable_by_key(|&end: &i64| std::cmp::Reverse(end));
+                let begin = free.get(1).copied().unwrap_or(0).max(now);
+                // An upload takes a second.
+                now += 1;
+                accepted.push(now);
+                begins.push(begin);
+                ends.push(begin + durations[number]);
+                let key = BatchKey { job: JobId(number as i64), part: 1 };
+                flights.push(InFlightBatch { key, rows: ROWS, state: BatchState::Queued, ..flight(now, None, None) });
+            }
+            let snapshot =
+                Snapshot { in_flight: flights.clone(), ended_imports: ended_imports.clone(), ..Snapshot::default() };
+            let schedule = PollSchedule::of(&snapshot, &POLLING, ms(now));
+            let due = in_order(&flights).map(|(flight, older)| (schedule.due(flight, older), flight.key));
+            let (due, key) = due.min().unwrap();
+            now = now.max(due.as_millisecond().div_euclid(1000) + 1);
+            polls += 1;
+            let number = key.job.0 as usize;
+            if now >= ends[number] {
+                news.push(now - ends[number]);
+                flights.retain(|flight| flight.key != key);
+                ended_imports
+                    .insert(0, EndedImport { rows: ROWS, accepted_at: ms(accepted[number]), ended_at: ms(now) });
+                ended_imports.truncate(20);
+            } else {
+                let flight = flights.iter_mut().find(|flight| flight.key == key).unwrap();
+                flight.polled_at = Some(ms(now));
+                if now >= begins[number] {
+                    flight.state = BatchState::Importing;
+                    flight.importing_at = flight.importing_at.or(Some(ms(now)));
+                    let done = (now - begins[number]) as u64 * ROWS / durations[number] as u64;
+                    flight.rows_done = done;
+                }
+            }
+        }
+        news.sort_unstable();
+        (f64::from(polls) / durations.len() as f64 - 1.0, news[news.len() / 2])
+    }
+
+    #[test]
+    fn imports_of_any_length_need_few_polls() {
+        for (mean, most) in [(30, 2.0), (60, 2.5), (1_800, 2.6)] {
+            let percent = |number: i64| 70 + number * 23 % 40 * 60 / 39;
+            let durations: Vec<i64> = (0..40).map(|number| mean * percent(number) / 100).collect();
+            let (extra, news) = extra_polls(&durations);
+            assert!(extra <= most && news <= 10, "imports of {mean} s: {extra:.2} polls, news after {news} s");
+        }
     }
 }
