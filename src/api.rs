@@ -11,6 +11,7 @@ mod openapi;
 pub(crate) mod problem;
 mod router;
 mod state;
+mod ui;
 
 pub(crate) use handlers::job_reasons;
 pub use metrics::Metrics;

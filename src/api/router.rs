@@ -12,12 +12,16 @@ use crate::api::openapi::route::Access;
 use crate::api::openapi::routes;
 use crate::api::problem;
 use crate::api::state::AppState;
+use crate::api::ui;
 
 /// Makes the router of the native API and of the Marketo-compatible one. Each request must have the
 /// [`Peer`](crate::http_server::Peer) of its connection in its extensions.
 pub fn router(state: AppState) -> Router {
     let state = Arc::new(state);
-    let all = routes::all();
+    let mut all = routes::all();
+    if state.page.is_served {
+        all.extend(ui::routes());
+    }
     let document = Document::of(routes::all);
     let routes_with = |access: Access| {
         let matching = all.iter().filter(|route| route.access == access);
@@ -33,5 +37,6 @@ pub fn router(state: AppState) -> Router {
     let public =
         routes_with(Access::Public).method_not_allowed_fallback(problem::wrong_method).layer(Extension(document));
     let marketo = routes_with(Access::Marketo).fallback(marketo_compat::bulk);
-    marketo_compat::by_address(marketo.with_state(state.clone()), native.merge(public).with_state(state))
+    marketo_compat::by_address(marketo.with_state(state.clone()), native.merge(public).with_state(state.clone()))
+        .layer(from_fn_with_state(state, ui::strip_prefix))
 }

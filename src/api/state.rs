@@ -11,6 +11,7 @@ use crate::api::auth::tokens::TokenTable;
 use crate::api::marketo_compat::legacy_tokens::LegacyTokens;
 use crate::api::metrics::Metrics;
 use crate::clock::Clock;
+use crate::config;
 use crate::drop_folder::DropReport;
 use crate::intake::Intake;
 use crate::retention::RetentionTask;
@@ -31,6 +32,8 @@ pub struct AppState {
     pub login_throttle: LoginThrottle,
     /// Settings and limits for tokens outside the header `Authorization`.
     pub legacy_tokens: LegacyTokens,
+    /// Settings of the page.
+    pub page: config::Page,
     /// One for each instance of the configuration.
     pub schedulers: Vec<InstanceScheduler>,
     /// When the daemon started.

@@ -23,8 +23,31 @@ pub struct Api {
     pub connections: Connections,
     /// Whether the Marketo-compatible API takes a token as query or form parameter too.
     pub legacy_tokens: bool,
+    /// The page for browsers.
+    pub page: Page,
     /// Who may use the TCP listener. No two have the same id.
     pub clients: Vec<ApiClient>,
+}
+
+/// The page for browsers, and the names under which browsers may reach the listeners.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Whether the page is served. Its key is `ui`.
+    pub is_served: bool,
+    /// Path before all addresses where a reverse proxy adds one, such as `/marqueue`; otherwise empty. It begins with `/`
+    /// and does not end with one. Its key is `ui_prefix`.
+    pub prefix: String,
+    /// Further names under which browsers may reach the listeners.
+    pub hosts: Vec<HostName>,
+}
+
+/// A name of this host, as browsers use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName {
+    /// In lower case, without a dot at its end.
+    pub name: String,
+    /// The only port with this name; all without it.
+    pub port: Option<u16>,
 }
 
 /// Limits of client connections, over all listeners.

@@ -50,7 +50,7 @@ mod tests {
 
     use super::*;
     use crate::config::instance::{Instance, Limits, Polling, UnknownOutcome};
-    use crate::config::listeners::{Api, Connections};
+    use crate::config::listeners::{Api, Connections, Page};
     use crate::config::sections::{DropFolder, Log, LogFormat, LogLevel, Notify, Retention, Store};
     use crate::secret::Secret;
 
@@ -114,6 +114,7 @@ mod tests {
                     stall_timeout: Duration::from_secs(120),
                 },
                 legacy_tokens: true,
+                page: Page { is_served: true, prefix: String::new(), hosts: Vec::new() },
                 clients: Vec::new(),
             },
             drop: DropFolder::default(),

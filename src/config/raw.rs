@@ -42,6 +42,9 @@ pub(super) struct RawApi {
     #[serde(deserialize_with = "parse::duration")]
     pub(super) stall_timeout: Duration,
     pub(super) legacy_tokens: bool,
+    pub(super) ui: bool,
+    pub(super) ui_prefix: String,
+    pub(super) hosts: Vec<String>,
     pub(super) clients: Vec<RawClient>,
 }
 
@@ -59,6 +62,9 @@ impl Default for RawApi {
             idle_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(120),
             legacy_tokens: true,
+            ui: true,
+            ui_prefix: String::new(),
+            hosts: Vec::new(),
             clients: Vec::new(),
         }
     }

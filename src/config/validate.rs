@@ -5,6 +5,7 @@ mod bounds;
 mod clients;
 mod instance;
 mod notify;
+mod page;
 mod whole;
 
 #[cfg(test)]

@@ -107,6 +107,7 @@ impl Daemon {
             tokens,
             login_throttle: LoginThrottle::default(),
             legacy_tokens: LegacyTokens::new(&config.api),
+            page: config.api.page.clone(),
             schedulers: schedulers.clone(),
             retention,
             metrics,

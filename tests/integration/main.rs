@@ -29,6 +29,7 @@ mod notification;
 mod openapi;
 mod outbound;
 mod pack_option;
+mod page;
 mod power_loss;
 mod queue;
 mod readme_walkthrough;

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::error::{KeyError, Warning};
-use crate::config::listeners::{Api, Connections, TlsFiles};
+use crate::config::listeners::{Api, Connections, Page, TlsFiles};
 use crate::config::raw::RawApi;
 use crate::config::validate::bounds::{MIN_TIMEOUT, at_least, not_empty, within};
 use crate::config::validate::clients::validate_clients;
+use crate::config::validate::page::{parse_hosts, parse_prefix};
 use crate::config::{parse, secret_file};
 
 /// The longest path that fits into a Unix socket's address on Linux, its closing zero left out.
@@ -53,6 +54,7 @@ pub(super) fn validate_api(
             stall_timeout: raw.stall_timeout,
         },
         legacy_tokens: raw.legacy_tokens,
+        page: Page { is_served: raw.ui, prefix: parse_prefix(raw.ui_prefix)?, hosts: parse_hosts(&raw.hosts)? },
         clients: validate_clients(raw.clients, instances, warnings)?,
     })
 }

@@ -1,0 +1,53 @@
+//! Handlers of the page's documents and files.
+
+use axum::extract::Path;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+
+use crate::api::problem;
+use crate::api::ui::asset_table::{Asset, Document};
+use crate::api::ui::security_headers::{protect_document, protect_response};
+
+/// Handles `GET /`: the page.
+pub(super) async fn index() -> Response {
+    document(StatusCode::OK, Document::index())
+}
+
+/// Handles `GET /ui/{asset}`. The browser asks each time whether its copy is current, so that an update of the daemon
+/// never mixes two versions.
+pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap, uri: Uri) -> Response {
+    let Some(asset) = Asset::find(&name) else { return problem::no_such_path(uri).await.into_response() };
+    let etag = asset.etag();
+    let sent = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let is_current = sent.flat_map(|value| value.split(',')).any(|tag| tag.trim().trim_start_matches("W/") == etag);
+    let mut response = match is_current {
+        true => StatusCode::NOT_MODIFIED.into_response(),
+        false => ([(CONTENT_TYPE, asset.media_type)], asset.content).into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.extend(HeaderValue::try_from(etag).ok().map(|etag| (ETAG, etag)));
+    protect_response(headers);
+    response
+}
+
+/// Makes the response with an HTML document.
+pub(super) fn document(status: StatusCode, document: &Document) -> Response {
+    let mut response = (status, [(CONTENT_TYPE, "text/html; charset=utf-8")], document.html.clone()).into_response();
+    protect_document(response.headers_mut(), &document.style_source);
+    response
+}
+
+/// Makes a redirection to this address, which the browser fetches with GET.
+pub(super) fn see_other(address: &str) -> Response {
+    let mut response = StatusCode::SEE_OTHER.into_response();
+    response.headers_mut().extend(HeaderValue::try_from(address).ok().map(|address| (LOCATION, address)));
+    protect_response(response.headers_mut());
+    response
+}
+
+/// Returns the query with its question mark; empty without one. The page's state stands there, and outlasts the login.
+pub(super) fn query(uri: &Uri) -> String {
+    uri.query().map(|query| format!("?{query}")).unwrap_or_default()
+}
