@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::{Extension, Router};
 
+use crate::api::auth::browser_guard::guard_browser_requests;
 use crate::api::auth::middleware::{authenticate, require_job_owner, require_local};
 use crate::api::marketo_compat;
 use crate::api::openapi::document::Document;
@@ -38,5 +39,6 @@ pub fn router(state: AppState) -> Router {
         routes_with(Access::Public).method_not_allowed_fallback(problem::wrong_method).layer(Extension(document));
     let marketo = routes_with(Access::Marketo).fallback(marketo_compat::bulk);
     marketo_compat::by_address(marketo.with_state(state.clone()), native.merge(public).with_state(state.clone()))
+        .layer(from_fn_with_state(state.clone(), guard_browser_requests))
         .layer(from_fn_with_state(state, ui::strip_prefix))
 }

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::auth::login_throttle::LoginThrottle;
+use crate::api::auth::request_origin::AllowedHosts;
+use crate::api::auth::session_table::SessionTable;
 use crate::api::auth::tokens::TokenTable;
 use crate::api::marketo_compat::legacy_tokens::LegacyTokens;
 use crate::api::metrics::Metrics;
@@ -28,6 +30,10 @@ pub struct AppState {
     pub clock: Clock,
     /// Clients of `api.clients` and their tokens.
     pub tokens: TokenTable,
+    /// Sessions of browsers.
+    pub sessions: SessionTable,
+    /// Names under which browsers may reach the listeners.
+    pub hosts: AllowedHosts,
     /// Delays of failed logins.
     pub login_throttle: LoginThrottle,
     /// Settings and limits for tokens outside the header `Authorization`.

@@ -1,10 +1,11 @@
 //! The page for browsers: its files, its session, and the headers that protect it.
 
 mod asset_table;
+mod login;
 mod page;
 mod prefix;
 mod routes;
-mod security_headers;
+pub(super) mod security_headers;
 mod session;
 
 pub(super) use prefix::strip_prefix;

@@ -11,6 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::api;
 use crate::api::auth::login_throttle::LoginThrottle;
+use crate::api::auth::request_origin::AllowedHosts;
+use crate::api::auth::session_table::SessionTable;
 use crate::api::auth::tokens::TokenTable;
 use crate::api::marketo_compat::LegacyTokens;
 use crate::clock::Clock;
@@ -62,6 +64,7 @@ impl Daemon {
             None => None,
         };
         let tokens = TokenTable::new(&config.api.clients)?;
+        let sessions = SessionTable::new()?;
         let store = Store::open_with_reserve(&config.store.path, config.store.reserve_bytes).await?;
         let at_the_database = || format!("the start failed at the database {}", config.store.path.display());
         let now = clock.now();
@@ -105,6 +108,8 @@ impl Daemon {
             intake: intake.clone(),
             clock,
             tokens,
+            sessions,
+            hosts: AllowedHosts::new(config),
             login_throttle: LoginThrottle::default(),
             legacy_tokens: LegacyTokens::new(&config.api),
             page: config.api.page.clone(),

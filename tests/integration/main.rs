@@ -30,6 +30,7 @@ mod openapi;
 mod outbound;
 mod pack_option;
 mod page;
+mod page_safety;
 mod power_loss;
 mod queue;
 mod readme_walkthrough;

@@ -8,11 +8,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, StatusCode};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 
+use crate::api::auth::session_table::BrowserSession;
 use crate::api::auth::tokens::{AuthError, Bearer, RegisteredClient, TokenTable};
 use crate::api::dto::Problem;
 use crate::domain::Source;
@@ -44,6 +45,17 @@ impl Identity {
             (None, Some(Peer::Socket { uid })) => Ok(Identity::User { uid }),
             (None, _) => Err(AuthError::Invalid),
             (Some(value), _) => Identity::from_token(peer, bearer_token(value.to_str().unwrap_or_default()), tokens),
+        }
+    }
+
+    /// Returns the sender of a request: the client of its browser's session, or else as [`Identity::from_headers`].
+    ///
+    /// # Errors
+    /// As of [`Identity::from_headers`].
+    pub(crate) fn of_request(request: &Request, tokens: &TokenTable) -> Result<Identity, AuthError> {
+        match request.extensions().get::<BrowserSession>() {
+            Some(session) => Ok(Identity::Client(session.client.clone())),
+            None => Identity::from_headers(peer(request.extensions()), request.headers(), tokens),
         }
     }
 
@@ -110,6 +122,11 @@ impl Identity {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns whether an `Authorization` header has a token.
+pub(crate) fn is_bearer(value: &HeaderValue) -> bool {
+    value.to_str().is_ok_and(|value| !bearer_token(value).is_empty())
 }
 
 /// Returns the token of an `Authorization` header's value; empty where the scheme is not `Bearer`.

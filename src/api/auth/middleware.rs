@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::api::auth::identity::{Identity, peer};
+use crate::api::auth::identity::Identity;
 use crate::api::dto::Problem;
 use crate::api::problem::{PathSegment, job_id};
 use crate::api::state::SharedState;
@@ -17,7 +17,7 @@ pub(crate) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let caller = Identity::from_headers(peer(request.extensions()), request.headers(), &daemon.tokens)?;
+    let caller = Identity::of_request(&request, &daemon.tokens)?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }

@@ -84,7 +84,7 @@ pub enum AuthError {
 #[error("the operating system returned no random numbers, so no token can be issued: {0}")]
 pub struct RandomError(#[from] SysError);
 
-type Fingerprint = [u8; 32];
+pub(super) type Fingerprint = [u8; 32];
 
 /// Valid and recently expired tokens of all clients.
 pub struct TokenTable {
@@ -282,7 +282,7 @@ fn sha256(text: &str) -> Fingerprint {
     Sha256::digest(text).into()
 }
 
-fn keyed_hash(key: &[u8], bytes: &[u8]) -> Fingerprint {
+pub(super) fn keyed_hash(key: &[u8], bytes: &[u8]) -> Fingerprint {
     let mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.chain_update(bytes).finalize().into_bytes().into()
 }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -18,10 +17,10 @@ use tracing::Instrument;
 
 use crate::api::auth::identity;
 use crate::api::auth::identity::{Identity, RequestConnection};
+use crate::api::auth::login_refusal::{LoginRefusal, WrongLogin, refuse_login};
 use crate::api::auth::tokens::{Bearer, IssuedToken, TokenTable};
 use crate::api::marketo_compat::response::RequestId;
 use crate::api::state::{AppState, SharedState};
-use crate::http_server::Peer;
 use crate::marketo::types::{TokenBody, TokenErrorBody};
 use crate::secret::Secret;
 use crate::store::StoredToken;
@@ -103,27 +102,17 @@ async fn login(daemon: &AppState, request: Request) -> Result<Response, LoginErr
         _ => vec![Credentials { id: value("client_id").to_owned(), secret: Secret::new(value("client_secret")) }],
     };
     let id = credentials.first().map_or("", |given| given.id.as_str());
-    let address = match peer {
-        Some(Peer::Tcp(address)) => Some(address),
-        Some(Peer::Socket { .. }) | None => None,
-    };
     let verify = |given: &Credentials| daemon.tokens.verify_client(&given.id, given.secret.expose(), peer);
     let bearer = credentials.iter().find_map(verify);
     if let Some(bearer) = bearer.filter(|bearer| may_use_instance(daemon, bearer, instance.as_deref())) {
         return issue_token(daemon, bearer).await;
     }
-    // The id of a request may be anything, also a secret, so only a registered one is logged.
-    let client_id = daemon.tokens.is_registered(id).then_some(id);
-    let peer = address.map(tracing::field::display::<IpAddr>);
-    if connection.may_wait() && daemon.login_throttle.delay(address, id).await.is_ok() {
-        tracing::warn!(client_id, peer, "login refused");
-        return Err(BAD_CREDENTIALS);
+    match refuse_login(daemon, &WrongLogin { peer, client_id: id, connection: &connection }).await {
+        LoginRefusal::Delayed => Err(BAD_CREDENTIALS),
+        LoginRefusal::AtOnce => {
+            Err(LoginError::new(StatusCode::TOO_MANY_REQUESTS, "slow_down", "Too many failed logins: try again later"))
+        }
     }
-    // These are not delayed, so their log lines are limited.
-    if let Some(suppressed) = daemon.login_throttle.may_log_refusal() {
-        tracing::warn!(client_id, peer, suppressed, "login refused at once: too many failed logins wait already");
-    }
-    Err(LoginError::new(StatusCode::TOO_MANY_REQUESTS, "slow_down", "Too many failed logins: try again later"))
 }
 
 /// Returns whether the owner may use the instance in the path. Where it may not, the login fails.

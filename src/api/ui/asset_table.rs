@@ -19,6 +19,7 @@ pub(super) struct Asset {
 
 const ASSETS: [Asset; 1] = [Asset::script("app.js", include_str!("assets/app.js"))];
 
+static LOGIN: LazyLock<Document> = LazyLock::new(|| Document::new(include_str!("assets/login.html")));
 static INDEX: LazyLock<Document> = LazyLock::new(|| Document::new(include_str!("assets/index.html")));
 
 impl Asset {
@@ -53,6 +54,11 @@ impl Document {
         &INDEX
     }
 
+    /// Returns the login form.
+    pub fn login() -> &'static Document {
+        &LOGIN
+    }
+
     fn new(template: &str) -> Document {
         let html = template.replace(STYLE_PLACEHOLDER, include_str!("assets/style.css"));
         let style = html.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>")).map_or("", |(s, _)| s);
@@ -67,7 +73,7 @@ mod tests {
 
     #[test]
     fn documents_have_no_inline_script_and_one_style() {
-        for document in [Document::index()] {
+        for document in [Document::index(), Document::login()] {
             let html = document.html.to_ascii_lowercase();
             assert_eq!(html.matches("<style>").count(), 1);
             assert!(!html.contains(&STYLE_PLACEHOLDER.to_ascii_lowercase()));
@@ -80,7 +86,7 @@ mod tests {
 
     #[test]
     fn every_script_of_a_document_is_in_the_table() {
-        for document in [Document::index()] {
+        for document in [Document::index(), Document::login()] {
             for rest in document.html.split(" src=\"ui/").skip(1) {
                 let name = rest.split('"').next().unwrap();
                 assert!(Asset::find(name).is_some(), "{name}");

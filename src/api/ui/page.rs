@@ -1,17 +1,23 @@
 //! Handlers of the page's documents and files.
 
-use axum::extract::Path;
+use axum::extract::{Path, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
+use crate::api::auth::browser_guard::LOGIN_PATH;
+use crate::api::auth::identity::Identity;
 use crate::api::problem;
+use crate::api::state::SharedState;
 use crate::api::ui::asset_table::{Asset, Document};
 use crate::api::ui::security_headers::{protect_document, protect_response};
 
-/// Handles `GET /`: the page.
-pub(super) async fn index() -> Response {
-    document(StatusCode::OK, Document::index())
+/// Handles `GET /`: the page; for an unknown sender a redirection to the login form.
+pub(super) async fn index(State(daemon): State<SharedState>, request: Request) -> Response {
+    match Identity::of_request(&request, &daemon.tokens) {
+        Ok(_) => document(StatusCode::OK, Document::index(), &Document::index().html),
+        Err(_) => see_other(&format!("{}{LOGIN_PATH}{}", daemon.page.prefix, query(request.uri()))),
+    }
 }
 
 /// Handles `GET /ui/{asset}`. The browser asks each time whether its copy is current, so that an update of the daemon
@@ -32,9 +38,9 @@ pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap, uri: Uri
     response
 }
 
-/// Makes the response with an HTML document.
-pub(super) fn document(status: StatusCode, document: &Document) -> Response {
-    let mut response = (status, [(CONTENT_TYPE, "text/html; charset=utf-8")], document.html.clone()).into_response();
+/// Makes the response with a document, whose text is `html`.
+pub(super) fn document(status: StatusCode, document: &Document, html: &str) -> Response {
+    let mut response = (status, [(CONTENT_TYPE, "text/html; charset=utf-8")], html.to_owned()).into_response();
     protect_document(response.headers_mut(), &document.style_source);
     response
 }
