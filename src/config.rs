@@ -23,7 +23,7 @@ mod validate;
 pub use crate::secret::Secret;
 pub use error::{ConfigError, Warning};
 pub use instance::{Instance, Limits, Polling, UnknownOutcome, is_loopback};
-pub use listeners::{Api, ApiClient, Connections, HostName, Page, TlsFiles};
+pub use listeners::{Api, ApiClient, ClientAccess, Connections, HostName, Page, TlsFiles};
 pub use secret_file::read_secret_file;
 pub use sections::{Config, DropFolder, Log, LogFormat, LogLevel, NotificationChannel, Notify, Retention, Store};
 pub use shared::{share_limits, sharing};

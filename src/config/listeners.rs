@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::secret::Secret;
 
 /// The listeners and their clients.
@@ -73,6 +75,19 @@ pub struct ApiClient {
     pub instances: Option<Vec<String>>,
     /// The instance of a request whose address names none.
     pub instance: String,
+    /// What it may do.
+    pub access: ClientAccess,
+}
+
+/// What a client may do with its jobs and its instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAccess {
+    /// See and change them.
+    #[default]
+    Write,
+    /// See them.
+    Read,
 }
 
 /// PEM files, which are read at the start and at each reload.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::config::error::KeyError;
 use crate::config::instance::{Limits, Polling, UnknownOutcome};
+use crate::config::listeners::ClientAccess;
 use crate::config::parse;
 use crate::config::sections::{DropFolder, Log, Retention, Store};
 use crate::config::strict_de::StrictValue;
@@ -79,6 +80,7 @@ pub(super) struct RawClient {
     pub(super) client_secret_file: Option<PathBuf>,
     pub(super) instances: Option<Vec<String>>,
     pub(super) instance: Option<String>,
+    pub(super) access: ClientAccess,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]

@@ -33,6 +33,7 @@ mod page;
 mod page_safety;
 mod power_loss;
 mod queue;
+mod read_only_client;
 mod readme_walkthrough;
 mod reload;
 mod remote_access;

@@ -16,6 +16,7 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use crate::api::auth::session_table::BrowserSession;
 use crate::api::auth::tokens::{AuthError, Bearer, RegisteredClient, TokenTable};
 use crate::api::dto::Problem;
+use crate::config::ClientAccess;
 use crate::domain::Source;
 use crate::http_server::{ConnectionPermit, Peer};
 use crate::store::Job;
@@ -98,7 +99,15 @@ impl Identity {
         }
     }
 
-    /// Returns whether the sender may see and change this job.
+    /// Returns what the sender may do with what it sees.
+    pub(crate) fn access(&self) -> ClientAccess {
+        match self {
+            Identity::User { .. } => ClientAccess::Write,
+            Identity::Client(client) => client.access,
+        }
+    }
+
+    /// Returns whether the sender may see this job, and change it unless its access is to read only.
     pub fn owns(&self, job: &Job) -> bool {
         match self {
             Identity::User { .. } => true,
@@ -216,6 +225,7 @@ mod tests {
             client_secret: Secret::new("s"),
             instances: Some(vec!["eu".into()]),
             instance: "eu".into(),
+            access: ClientAccess::Write,
         };
         TokenTable::new(&clients.iter().map(client).collect::<Vec<_>>()).unwrap()
     }

@@ -9,6 +9,7 @@ use crate::api::auth::identity::Identity;
 use crate::api::dto::Problem;
 use crate::api::problem::{PathSegment, job_id};
 use crate::api::state::SharedState;
+use crate::config::ClientAccess;
 use crate::store::StoreError;
 
 /// Middleware: refuses a request without a known sender with 401, and stores the [`Identity`] in its extensions.
@@ -30,6 +31,18 @@ pub(crate) async fn require_local(caller: Identity, request: Request, next: Next
             let detail = "this route concerns the jobs of all clients: use it over the Unix socket without a token";
             Err(Problem::plain(StatusCode::FORBIDDEN, detail))
         }
+    }
+}
+
+/// Middleware of each method that changes something: refuses a client with `access = "read"` with 403.
+pub(crate) async fn require_write(caller: Identity, request: Request, next: Next) -> Result<Response, Problem> {
+    match caller {
+        Identity::Client(client) if client.access == ClientAccess::Read => {
+            let detail =
+                format!("client {} may see its jobs and change nothing: its api.clients.access is \"read\"", client.id);
+            Err(Problem::of_kind(StatusCode::FORBIDDEN, "read-only-client", "The client may only read", detail))
+        }
+        _ => Ok(next.run(request).await),
     }
 }
 

@@ -134,9 +134,11 @@ pub(crate) fn is_csrf_token(sent: &[u8], expected: &Secret) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ClientAccess;
 
     fn client(id: &str) -> Arc<RegisteredClient> {
-        Arc::new(RegisteredClient { id: id.into(), instances: None, instance: "default".into() })
+        let access = ClientAccess::Write;
+        Arc::new(RegisteredClient { id: id.into(), instances: None, instance: "default".into(), access })
     }
 
     fn table() -> SessionTable {

@@ -20,7 +20,7 @@ use rand::rngs::{SysError, SysRng};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::config::ApiClient;
+use crate::config::{ApiClient, ClientAccess};
 use crate::http_server::Peer;
 use crate::secret::Secret;
 use crate::store::StoredToken;
@@ -45,6 +45,8 @@ pub struct RegisteredClient {
     pub instances: Option<Vec<String>>,
     /// Instance that is used where the request's address names none.
     pub instance: String,
+    /// What the client may do.
+    pub access: ClientAccess,
 }
 
 /// Owner of a token.
@@ -136,6 +138,7 @@ impl TokenTable {
                 id: client.client_id.clone(),
                 instances: client.instances.clone(),
                 instance: client.instance.clone(),
+                access: client.access,
             };
             let secret = client.client_secret.clone();
             let fingerprint = keyed_hash(&key, secret.expose().as_bytes());
@@ -305,6 +308,7 @@ mod tests {
             client_secret: Secret::new(secret),
             instances: None,
             instance: "default".into(),
+            access: ClientAccess::Write,
         };
         TokenTable::new(&clients.iter().map(client).collect::<Vec<_>>()).unwrap()
     }

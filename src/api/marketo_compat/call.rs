@@ -10,6 +10,7 @@ use crate::api::marketo_compat::endpoints::{CallPath, Endpoint, ImportTarget};
 use crate::api::marketo_compat::legacy_tokens;
 use crate::api::marketo_compat::response::CompatError;
 use crate::api::state::AppState;
+use crate::config::ClientAccess;
 use crate::domain::JobId;
 use crate::http_server::Peer;
 use crate::secret::Secret;
@@ -62,7 +63,7 @@ impl Call {
     /// Returns the instance that this sender uses.
     ///
     /// # Errors
-    /// 603 where the sender may not use it, 610 where there is no such endpoint or instance, 605 where the endpoint has
+    /// 603 where the sender may not use it, or may only read and would create an import; 610 where there is no such endpoint or instance, 605 where the endpoint has
     /// another method.
     pub(super) fn authorize(&self, daemon: &AppState, caller: &Identity) -> Result<String, CompatError> {
         let instance = self.path.instance.clone().unwrap_or_else(|| caller.default_instance().to_owned());
@@ -78,6 +79,9 @@ impl Call {
         };
         if self.method != method {
             return Err(CompatError::new(605, format!("Request method '{}' not supported", self.method)));
+        }
+        if method == Method::POST && caller.access() == ClientAccess::Read {
+            return Err(CompatError::new(603, "Access denied"));
         }
         Ok(instance)
     }

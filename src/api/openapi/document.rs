@@ -6,6 +6,7 @@
 use std::sync::{Arc, LazyLock};
 
 use axum::Extension;
+use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -73,7 +74,9 @@ fn describe(routes: &[Route]) -> Value {
 
 fn operation_of(operation: &Operation, access: Access, types: &mut SchemaGenerator) -> Value {
     let mut responses = Map::new();
-    for (status, description) in access.responses() {
+    let read_only = (403, "The client may only read");
+    let may_change = operation.method != Method::GET && matches!(access, Access::Authenticated | Access::JobOwner);
+    for (status, description) in access.responses().into_iter().chain(may_change.then_some(read_only)) {
         responses.insert(
             status.to_string(),
             json!({ "description": description, "content": content(&[("application/problem+json", of::<Problem>)], types) }),

@@ -11,6 +11,7 @@ use axum::routing::{MethodRouter, get, post};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
+use crate::api::auth::middleware::require_write;
 use crate::api::dto::Problem;
 use crate::api::problem;
 use crate::api::state::SharedState;
@@ -82,6 +83,9 @@ impl Route {
     fn on(mut self, method: Method, handler: MethodRouter<SharedState>, operation: Operation) -> Route {
         let without_parameters = operation.query.is_none() && self.access != Access::Public;
         let handler = if without_parameters { handler.layer(from_fn(problem::no_parameters)) } else { handler };
+        // Every other method counts as a change, so that a new route can't forget it.
+        let may_change = method != Method::GET && self.access != Access::Public;
+        let handler = if may_change { handler.layer(from_fn(require_write)) } else { handler };
         self.handler = self.handler.merge(handler);
         self.operations.push(Operation { method, path: self.path.to_owned(), ..operation });
         self

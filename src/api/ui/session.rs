@@ -10,12 +10,15 @@ use crate::api::auth::identity::Identity;
 use crate::api::auth::session_table::BrowserSession;
 use crate::api::state::SharedState;
 use crate::api::ui::security_headers::protect_response;
+use crate::config::ClientAccess;
 
 /// Body of the response.
 #[derive(Serialize)]
 struct SessionDto {
     /// The client that is logged in; none on the socket.
     client: Option<String>,
+    /// What the user may do.
+    access: ClientAccess,
     /// What changing requests send as `X-CSRF-Token`. None with a bearer token, which needs none.
     csrf_token: Option<String>,
     /// The daemon's version.
@@ -35,6 +38,7 @@ pub(super) async fn session(State(daemon): State<SharedState>, caller: Identity,
     };
     let session = SessionDto {
         client,
+        access: caller.access(),
         csrf_token: csrf_token.map(|token| token.expose().to_owned()),
         version: env!("CARGO_PKG_VERSION"),
     };

@@ -37,7 +37,8 @@ pub(super) fn validate_clients(
             let advice = "set it: many programs keep only the host of the address that they are given";
             warnings.push(Warning::new(text, advice));
         }
-        clients.push(ApiClient { client_id, client_secret, instances, instance: default.name() });
+        let (instance, access) = (default.name(), raw.access);
+        clients.push(ApiClient { client_id, client_secret, instances, instance, access });
     }
     Ok(clients)
 }

@@ -116,6 +116,10 @@ fn invalid_values_are_refused_with_their_key() {
             "[retention]\nflies = '7d'",
             "retention.flies is not a known key: expected one of `files`, `failed_files`, `reports`, `jobs`",
         ),
+        (
+            "[api]\nclients = [{client_id = 'crm', client_secret = 's', access = 'none'}]",
+            "api.clients[0].access must be `write` or `read`, not `none`",
+        ),
         ("[store]\npath = ''", "store.path must not be empty"),
         ("[store]\npath = 7", "store.path must be text, not integer `7`"),
         (
@@ -167,7 +171,7 @@ fn invalid_values_are_refused_with_their_key() {
         ("[[api.clients]]\nclient_id = ''\nclient_secret = 'x'", "api.clients[0].client_id must not be empty"),
         (
             "[[api.clients]]\nid = 'a'",
-            "api.clients[0].id is not a known key: expected one of `client_id`, `client_id_file`, `client_secret`, `client_secret_file`, `instances`, `instance`",
+            "api.clients[0].id is not a known key: expected one of `client_id`, `client_id_file`, `client_secret`, `client_secret_file`, `instances`, `instance`, `access`",
         ),
         (
             "[[api.clients]]\nclient_id = 'a'\nclient_secret = 'x'\ninstances = ['default', 'eu']",
