@@ -6,6 +6,7 @@ mod events;
 mod http_client;
 mod jobs;
 mod response;
+mod stats;
 mod status;
 mod upload;
 

@@ -49,6 +49,7 @@ pub use operations::clock::ObservedClock;
 pub use shared_import::{
     DividedFile, DividedReports, PackLimits, PackedRows, SharedImport, SharingEnd, SharingLimit, UploadBegin,
 };
+pub use tables::activity::{ACTIVITY_KEPT, ACTIVITY_SPAN, Activity, ActivityQuery, ActivityScope, ActivityStep};
 pub use tables::alerts::{Alert, DueAlerts, PendingAlert};
 pub use tables::api_tokens::StoredToken;
 pub use tables::call_ledger::{CallAdmission, EarlierCalls, NewCall, QuotaDay};

@@ -16,6 +16,7 @@ mod reasons;
 mod report_row;
 mod retention;
 mod retried_job;
+mod stats;
 mod status;
 
 #[cfg(test)]
@@ -34,4 +35,5 @@ pub use reasons::{ReasonDto, ReasonsDto};
 pub use report_row::{ReportRowDto, ReportRowValues};
 pub use retention::{EraseReportDto, RetentionCandidatesDto, RetentionRunDto};
 pub use retried_job::{ReportPlace, RetriedJob};
+pub use stats::{JobStats, RowStats, Stats};
 pub use status::{DropStatus, IgnoredFile, InstanceStatus, Limits, PauseDto, Queue, Slots, Status};

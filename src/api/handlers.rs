@@ -19,6 +19,7 @@ pub(super) mod retry;
 pub(super) mod retry_failed_rows;
 pub(super) mod row_results;
 pub(super) mod settle;
+pub(super) mod stats;
 pub(super) mod status;
 
 pub(crate) use reasons::job_reasons;

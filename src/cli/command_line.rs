@@ -75,6 +75,7 @@ pub enum ClientCommand {
     Events(commands::events::Events),
     Pause(commands::pause::Pause),
     Resume(commands::pause::Resume),
+    Stats(commands::stats::Stats),
     Status(commands::status::Status),
     Health(commands::health::Health),
     Doctor(Doctor),

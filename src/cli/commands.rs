@@ -19,5 +19,6 @@ pub(super) mod serve;
 pub(super) mod settle;
 pub(super) mod show;
 pub(super) mod simulate;
+pub(super) mod stats;
 pub(super) mod status;
 pub(super) mod wait;

@@ -86,6 +86,7 @@ async fn run(command: ClientCommand, global: &GlobalArgs) -> ExitStatus {
         ClientCommand::Resume(args) => args.run(global).await,
         ClientCommand::Health(args) => args.run(global).await,
         ClientCommand::Doctor(args) => args.run(global).await,
+        ClientCommand::Stats(args) => args.run(global).await,
         ClientCommand::Status(args) => args.run(global).await,
         ClientCommand::Check(args) => args.run(global).await,
         ClientCommand::Simulate(args) => args.run(global).await,

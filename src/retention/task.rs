@@ -13,7 +13,7 @@ use crate::clock::{Clock, PATIENCE, from_ms};
 use crate::config;
 use crate::domain::JobId;
 use crate::retention::erase_report::{EraseReport, RetentionRun};
-use crate::store::{Batch, EndedRange, ErasableData, Job, Store, StoreError};
+use crate::store::{ACTIVITY_KEPT, Batch, EndedRange, ErasableData, Job, Store, StoreError};
 
 /// No job ended before this (2025-01-01, milliseconds since 1970). An earlier end comes from a clock that was not set.
 const FIRST_END_MS: i64 = 1_735_689_600_000;
@@ -133,8 +133,12 @@ impl RetentionTask {
             loop {
                 match self.store.observe_clock(&self.clock).await {
                     Ok(clock) if clock.steady_at(patience).is_some() => {}
-                    Ok(_) => match self.run_once(EraseMode::Erase).await {
-                        Ok(run) => log_run(&run),
+                    Ok(clock) => match self.run_once(EraseMode::Erase).await {
+                        Ok(run) => {
+                            log_run(&run);
+                            let kept = ended(clock.now(), ACTIVITY_KEPT).until;
+                            self.store.delete_activity(kept).await.unwrap_or_else(|error| log_error(&error));
+                        }
                         Err(error) => log_error(&error),
                     },
                     Err(error) => log_error(&error),

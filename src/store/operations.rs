@@ -1,5 +1,6 @@
 //! Operations of the store: each names its write and runs it as a method of `StoreTx`, or reads through a `ReadTx`.
 
+mod activity;
 mod alerts;
 mod api_tokens;
 mod batches;

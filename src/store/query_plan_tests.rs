@@ -26,13 +26,14 @@ use crate::store::tables::commands::JobCommand;
 use crate::store::tables::complete_files::CompleteFile;
 use crate::store::tables::status_rows::StatusQuery;
 use crate::store::test_util::{accepted, add, ended, file, leads, store};
-use crate::store::{Inserted, NewJob, PackLimits, UploadBegin};
+use crate::store::{ACTIVITY_SPAN, ActivityQuery, ActivityScope, Inserted, NewJob, PackLimits, UploadBegin};
 
 /// The thread of the connection whose statements are collected. Other tests run at the same time.
 const THREAD: &str = "query-plans";
 
 /// Tables that grow with the queue or with time, and the names that statements give them.
-const LARGE_TABLES: [&str; 21] = [
+const LARGE_TABLES: [&str; 22] = [
+    "activity",
     "job",
     "batch",
     "history",
@@ -165,5 +166,8 @@ async fn read(conn: &mut SqliteConnection) {
     let query = |instance| StatusQuery { instance, longest: queue.longest, sharing: &sharing, day };
     tx.status_rows(&[query("default"), query("eu")], queue.now).await.unwrap();
     tx.occupied_slots("default", from_ms(4_000)).await.unwrap();
+    let scope = ActivityScope { instances: Some(vec!["default".into()]), client: Some("crm".into()) };
+    let query = ActivityQuery { from: from_ms(0), to: from_ms(900_000), step: ACTIVITY_SPAN, scope };
+    assert_eq!(tx.activity(&query).await.unwrap().len(), 1);
     tx.job(snapshot.candidates[0].key.job).await.unwrap();
 }

@@ -1,5 +1,6 @@
 //! Tables of the store: one module for each table or question, with its SQL statements as methods of a transaction.
 
+pub(super) mod activity;
 pub(super) mod alerts;
 pub(super) mod api_tokens;
 pub(super) mod batch_columns;

@@ -45,6 +45,7 @@ mod shared_import_faults;
 mod shared_import_jobs;
 mod shared_imports;
 mod slow_clients;
+mod stats;
 mod status_watch;
 mod stopping;
 #[path = "../support/mod.rs"]

@@ -2,11 +2,11 @@
 
 use crate::api::dto::{
     EraseReportDto, EventData, ExplanationDto, History, InstanceQueue, InstanceStatus, JobDto, JobsPage, NotReady,
-    Readiness, ReasonsDto, ReportRowDto, RetentionRunDto, RetriedJob, Status, SubmittedJob,
+    Readiness, ReasonsDto, ReportRowDto, RetentionRunDto, RetriedJob, Stats, Status, SubmittedJob,
 };
 use crate::api::handlers::{
     backup, create, erase, events, health, instances, jobs, metrics, queue, reasons, reports, results, retry, settle,
-    status,
+    stats, status,
 };
 use crate::api::marketo_compat;
 use crate::api::openapi::document;
@@ -184,6 +184,14 @@ fn daemon_routes() -> Vec<Route> {
         authenticated("/v1/status").get(
             status::status,
             Operation::new("status", "Slots, queue and limits of each instance").json::<Status>(200, "The status"),
+        ),
+        authenticated("/v1/stats").get(
+            stats::stats,
+            Operation::new("stats", "Rows by result, ended jobs, uploads and calls over time")
+                .query::<stats::StatsQuery>()
+                .json::<Stats>(200, "A number for each step; a client's own jobs only")
+                .error(403, "The client may not use this instance")
+                .error(404, "There is no such instance"),
         ),
         authenticated("/v1/instances/{name}/queue").get(
             queue::queue,

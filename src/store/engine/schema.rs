@@ -29,6 +29,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (19, "batch rules", include_str!("../../../migrations/0019_batch_rules.sql")),
     (20, "shared imports", include_str!("../../../migrations/0020_shared_imports.sql")),
     (21, "instance of batches", include_str!("../../../migrations/0021_instance_of_batches.sql")),
+    (22, "activity", include_str!("../../../migrations/0022_activity.sql")),
 ];
 
 /// Opens the writing connection and brings the database to the newest schema.
