@@ -6,6 +6,7 @@
 mod chunk_inserter;
 mod chunk_writer;
 mod error;
+mod file_check;
 mod lenient_scanner;
 pub(crate) mod packing;
 mod receiver;

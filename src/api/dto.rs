@@ -6,6 +6,7 @@
 
 mod event;
 mod explanation;
+mod file_check;
 mod health;
 mod history;
 mod instance_queue;
@@ -25,6 +26,7 @@ mod tests;
 pub use crate::delimited::Warning;
 pub use event::{EventData, MAX_FOLLOWED};
 pub use explanation::{ExplanationDto, WaitingDto};
+pub use file_check::{FileCheck, FileCheckLayout, FileCheckPart};
 pub use health::{ComponentHealth, NotReady, Readiness};
 pub use history::{History, HistoryEntryDto};
 pub use instance_queue::{InstanceQueue, PendingJobDto, QueuedJobDto, SlotDto, SlotImportDto, SlotState};

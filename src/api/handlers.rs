@@ -5,6 +5,7 @@ pub mod create;
 pub(super) mod derived_job;
 pub(super) mod erase;
 pub(super) mod events;
+pub(super) mod file_check;
 pub(super) mod health;
 pub(super) mod instances;
 pub(super) mod jobs;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use jiff::Timestamp;
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 
@@ -199,7 +200,7 @@ impl Intake {
         Ok(Received { added, warnings: layout.warnings })
     }
 
-    fn rules(&self, new: &NewJob, checks: Checks) -> Result<ScanRules, IntakeError> {
+    pub(super) fn rules(&self, new: &NewJob, checks: Checks) -> Result<ScanRules, IntakeError> {
         Ok(ScanRules {
             format: new.format,
             max_part_bytes: max_content_bytes(&new.filename, self.instance_rules(new)?.upload_bytes),
@@ -210,13 +211,17 @@ impl Intake {
         })
     }
 
+    pub(super) fn now(&self) -> Timestamp {
+        self.chunks.clock.now()
+    }
+
     /// Counts a file of the drop folder that was refused, for the metrics.
     pub(crate) fn count_rejected_file(&self) {
         self.chunks.store.publish_metric(MetricEvent::DropRefused);
     }
 
     /// Sets what the job leaves to its instance.
-    fn set_defaults(&self, new: &mut NewJob) -> Result<(), IntakeError> {
+    pub(super) fn set_defaults(&self, new: &mut NewJob) -> Result<(), IntakeError> {
         let rules = self.instance_rules(new)?;
         new.pack.get_or_insert(rules.pack);
         new.canary.get_or_insert(rules.canary);

@@ -1,12 +1,12 @@
 //! Table of all routes, with the description of each.
 
 use crate::api::dto::{
-    EraseReportDto, EventData, ExplanationDto, History, InstanceQueue, InstanceStatus, JobDto, JobsPage, NotReady,
-    Readiness, ReasonsDto, ReportRowDto, RetentionRunDto, RetriedJob, Stats, Status, SubmittedJob,
+    EraseReportDto, EventData, ExplanationDto, FileCheck, History, InstanceQueue, InstanceStatus, JobDto, JobsPage,
+    NotReady, Readiness, ReasonsDto, ReportRowDto, RetentionRunDto, RetriedJob, Stats, Status, SubmittedJob,
 };
 use crate::api::handlers::{
-    backup, create, erase, events, health, instances, jobs, metrics, queue, reasons, reports, results, retry, settle,
-    stats, status,
+    backup, create, erase, events, file_check, health, instances, jobs, metrics, queue, reasons, reports, results,
+    retry, settle, stats, status,
 };
 use crate::api::marketo_compat;
 use crate::api::openapi::document;
@@ -36,7 +36,17 @@ fn job_collection_routes() -> Vec<Route> {
     let list = Operation::new("listJobs", "Jobs, newest first")
         .query::<jobs::ListQuery>()
         .json::<JobsPage>(200, "One page of jobs");
-    vec![Route::new("/v1/jobs", Access::Authenticated).post(create::create, add).get(jobs::list, list)]
+    let check = Operation::new("checkFile", "Checks a file as addJob does, and stores nothing")
+        .query::<create::CreateJobQuery>()
+        .body("application/octet-stream", bytes)
+        .json::<FileCheck>(200, "What the checks found, also where the file would be refused")
+        .error(403, "The client may not use this instance, or may only read")
+        .error(413, "The file is larger than api.max_file_bytes")
+        .error(415, "The body is a form or compressed, and not the file itself");
+    vec![
+        Route::new("/v1/jobs", Access::Authenticated).post(create::create, add).get(jobs::list, list),
+        Route::new("/v1/check", Access::Authenticated).post(file_check::check, check),
+    ]
 }
 
 fn job_routes() -> Vec<Route> {
