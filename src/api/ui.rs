@@ -1,6 +1,7 @@
 //! The page for browsers: its files, its session, and the headers that protect it.
 
 mod asset_table;
+mod content_encoding;
 mod login;
 mod page;
 mod prefix;

@@ -71,6 +71,35 @@ async fn files_of_the_page_are_revalidated_by_their_etag() {
 }
 
 #[tokio::test]
+async fn page_and_files_are_compressed_where_the_browser_takes_it() {
+    let env = TestEnv::with_daemon(quick()).await;
+    let http = reqwest::Client::builder().unix_socket(env.socket()).no_proxy().build().expect("a client");
+    for path in ["/", "/ui/app.js"] {
+        let plain = get(&env, path, &[]).await;
+        assert_eq!((plain.header("content-encoding"), plain.header("vary")), ("", "accept-encoding"), "{path}");
+        let packed = http.get(format!("http://localhost{path}")).header("accept-encoding", "gzip").send().await;
+        let packed = packed.expect("an answer");
+        assert_eq!(
+            (&packed.headers()["content-encoding"], &packed.headers()["vary"]),
+            (&"gzip".parse().unwrap(), &"accept-encoding".parse().unwrap())
+        );
+        assert_ne!(
+            packed.headers().get("etag").map(|tag| tag.as_bytes()),
+            Some(plain.header("etag").as_bytes()),
+            "{path}"
+        );
+        assert_eq!(packed.headers()["content-type"], plain.headers["content-type"]);
+        let bytes = packed.bytes().await.expect("whole");
+        assert!(bytes.starts_with(&[0x1f, 0x8b]) && bytes.len() < plain.text.len(), "{path}");
+    }
+    let etag =
+        http.get("http://localhost/ui/app.js").header("accept-encoding", "gzip").send().await.expect("an answer");
+    let etag = etag.headers()["etag"].to_str().expect("text").to_owned();
+    let again = get(&env, "/ui/app.js", &[("accept-encoding", "gzip"), ("if-none-match", &etag)]).await;
+    assert_eq!((again.status, again.header("etag")), (304, etag.as_str()));
+}
+
+#[tokio::test]
 async fn page_and_api_are_served_below_the_prefix_and_without_it() {
     let mut env = TestEnv::new(quick()).await;
     env.api = "ui_prefix = \"/tools/queue\"".into();

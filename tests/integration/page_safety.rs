@@ -219,6 +219,10 @@ async fn no_other_site_reaches_any_route() {
             ] {
                 let answer = browser.get(path, headers).await;
                 assert_eq!(answer.status, 403, "{path} {headers:?}");
+                assert_eq!(
+                    (answer.header("x-content-type-options"), answer.header("cache-control")),
+                    ("nosniff", "no-store")
+                );
                 assert!(answer.text.contains("-not-allowed") || answer.text.contains("cross-site"), "{}", answer.text);
             }
             let is_page = matches!(path, "/" | "/ui/login");

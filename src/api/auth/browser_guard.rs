@@ -11,7 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, ORIGIN};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 
 use crate::api::auth::identity::{is_bearer, peer};
@@ -45,9 +45,17 @@ enum FetchSite {
 /// the others in their extensions.
 pub(in crate::api) async fn guard_browser_requests(
     State(daemon): State<SharedState>,
-    mut request: Request,
+    request: Request,
     next: Next,
-) -> Result<Response, Problem> {
+) -> Response {
+    check_and_serve(&daemon, request, next).await.unwrap_or_else(|problem| {
+        let mut response = problem.into_response();
+        protect_response(response.headers_mut());
+        response
+    })
+}
+
+async fn check_and_serve(daemon: &AppState, mut request: Request, next: Next) -> Result<Response, Problem> {
     let headers = request.headers();
     let has_cookie = session_cookies(headers).next().is_some();
     let is_browser = !headers.get(AUTHORIZATION).is_some_and(is_bearer)
@@ -67,9 +75,9 @@ pub(in crate::api) async fn guard_browser_requests(
         return Err(refused("cross-site-request", "the request comes from another site (its Sec-Fetch-Site says so)"));
     }
     // A link on another site opens the page, but never with the session.
-    let session = if site == FetchSite::Own { find_session(&daemon, &request) } else { None };
+    let session = if site == FetchSite::Own { find_session(daemon, &request) } else { None };
     if is_browser && may_change(&request) {
-        check_csrf_token(&daemon, &request, session.as_ref())?;
+        check_csrf_token(daemon, &request, session.as_ref())?;
     }
     if let Some(session) = &session {
         request.extensions_mut().insert(session.clone());

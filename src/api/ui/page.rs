@@ -10,12 +10,20 @@ use crate::api::auth::identity::Identity;
 use crate::api::problem;
 use crate::api::state::SharedState;
 use crate::api::ui::asset_table::{Asset, Document};
+use crate::api::ui::content_encoding::Encoding;
 use crate::api::ui::security_headers::{protect_document, protect_response};
+
+const HTML: &str = "text/html; charset=utf-8";
 
 /// Handles `GET /`: the page; for an unknown sender a redirection to the login form.
 pub(super) async fn index(State(daemon): State<SharedState>, request: Request) -> Response {
     match Identity::of_request(&request, &daemon.tokens) {
-        Ok(_) => document(StatusCode::OK, Document::index(), &Document::index().html),
+        Ok(_) => {
+            let index = Document::index();
+            let mut response = Encoding::of_request(request.headers()).response(HTML, &index.html);
+            protect_document(response.headers_mut(), &index.style_source);
+            response
+        }
         Err(_) => see_other(&format!("{}{LOGIN_PATH}{}", daemon.page.prefix, query(request.uri()))),
     }
 }
@@ -24,12 +32,17 @@ pub(super) async fn index(State(daemon): State<SharedState>, request: Request) -
 /// never mixes two versions.
 pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap, uri: Uri) -> Response {
     let Some(asset) = Asset::find(&name) else { return problem::no_such_path(uri).await.into_response() };
-    let etag = asset.etag();
+    let encoding = Encoding::of_request(&headers);
+    let etag = match encoding {
+        Encoding::Identity => asset.etag(),
+        // Each encoding has a tag of its own: it is a tag of the bytes that are sent.
+        Encoding::Gzip => format!("{}-gzip\"", asset.etag().trim_end_matches('"')),
+    };
     let sent = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let is_current = sent.flat_map(|value| value.split(',')).any(|tag| tag.trim().trim_start_matches("W/") == etag);
     let mut response = match is_current {
         true => StatusCode::NOT_MODIFIED.into_response(),
-        false => ([(CONTENT_TYPE, asset.media_type)], asset.content).into_response(),
+        false => encoding.response(asset.media_type, asset.content),
     };
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -40,7 +53,7 @@ pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap, uri: Uri
 
 /// Makes the response with a document, whose text is `html`.
 pub(super) fn document(status: StatusCode, document: &Document, html: &str) -> Response {
-    let mut response = (status, [(CONTENT_TYPE, "text/html; charset=utf-8")], html.to_owned()).into_response();
+    let mut response = (status, [(CONTENT_TYPE, HTML)], html.to_owned()).into_response();
     protect_document(response.headers_mut(), &document.style_source);
     response
 }
