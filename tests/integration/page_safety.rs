@@ -292,7 +292,20 @@ async fn a_cross_site_link_opens_the_page_without_the_session() {
     let browser = Browser::over_tcp(&env).await;
     let (cookie, token) = browser.log_in().await;
     let cross = ("sec-fetch-site", "cross-site");
-    assert_eq!(browser.get("/", &[("cookie", &cookie), cross]).await.status, 303);
+    // The browser sends no cookie here; one that did would not be let in by it.
+    for headers in [&[cross][..], &[("cookie", &cookie), cross]] {
+        let opened = browser.get("/?state=failed", headers).await;
+        assert_eq!((opened.status, opened.header("refresh")), (200, "0; url=/ui/open?state=failed"), "{headers:?}");
+        assert!(!opened.text.contains("script"), "{}", opened.text);
+        let open = browser.get("/ui/open?state=failed", headers).await;
+        assert_eq!((open.status, open.header("location")), (303, "/ui/login?state=failed"), "{headers:?}");
+    }
+    let own = ("sec-fetch-site", "same-origin");
+    for (headers, location) in [(&[own][..], "/ui/login?state=failed"), (&[("cookie", &cookie), own], "/?state=failed")]
+    {
+        let open = browser.get("/ui/open?state=failed", headers).await;
+        assert_eq!((open.status, open.header("location")), (303, location), "{headers:?}");
+    }
     assert_eq!(browser.get("/v1/jobs", &[("cookie", &cookie), cross]).await.status, 403);
     let headers = [("cookie", cookie.as_str()), ("x-csrf-token", token.as_str()), cross];
     assert_eq!(browser.post("/v1/instances/default/pause", &headers, "").await.status, 403);

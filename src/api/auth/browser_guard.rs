@@ -29,6 +29,9 @@ pub(crate) const SESSION_COOKIE: &str = "marqueue_session";
 /// Address of the login form. A login has no session yet; its origin is checked.
 pub(crate) const LOGIN_PATH: &str = "/ui/login";
 
+/// Address that leads to the page from a link on another site.
+pub(crate) const OPEN_PATH: &str = "/ui/open";
+
 const CSRF_HEADER: HeaderName = HeaderName::from_static("x-csrf-token");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -122,10 +125,15 @@ fn may_change(request: &Request) -> bool {
     request.method() != Method::GET && request.method() != Method::HEAD && request.uri().path() != LOGIN_PATH
 }
 
-/// Returns whether the request opens the page or the login form.
+/// Returns whether the request opens the page or the login form, or leads there.
 fn is_navigation(request: &Request) -> bool {
     let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
-    is_read && matches!(request.uri().path(), "/" | LOGIN_PATH)
+    is_read && matches!(request.uri().path(), "/" | LOGIN_PATH | OPEN_PATH)
+}
+
+/// Returns whether the browser says that a page of another site has caused the request.
+pub(in crate::api) fn is_from_other_site(headers: &HeaderMap) -> bool {
+    fetch_site(headers) == FetchSite::Other
 }
 
 fn fetch_site(headers: &HeaderMap) -> FetchSite {

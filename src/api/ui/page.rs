@@ -1,11 +1,11 @@
 //! Handlers of the page's documents and files.
 
 use axum::extract::{Path, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, REFRESH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
-use crate::api::auth::browser_guard::LOGIN_PATH;
+use crate::api::auth::browser_guard::{LOGIN_PATH, OPEN_PATH, is_from_other_site};
 use crate::api::auth::identity::Identity;
 use crate::api::problem;
 use crate::api::state::SharedState;
@@ -16,6 +16,9 @@ use crate::api::ui::security_headers::{protect_document, protect_response};
 const HTML: &str = "text/html; charset=utf-8";
 
 /// Handles `GET /`: the page; for an unknown sender a redirection to the login form.
+///
+/// A browser that follows a link on another site does not send the session's strict cookie. It is asked to open
+/// [`OPEN_PATH`], which is then a request of the daemon's own page and has the cookie.
 pub(super) async fn index(State(daemon): State<SharedState>, request: Request) -> Response {
     match Identity::of_request(&request, &daemon.tokens) {
         Ok(_) => {
@@ -24,8 +27,17 @@ pub(super) async fn index(State(daemon): State<SharedState>, request: Request) -
             protect_document(response.headers_mut(), &index.style_source);
             response
         }
+        Err(_) if is_from_other_site(request.headers()) => {
+            refresh(&format!("{}{OPEN_PATH}{}", daemon.page.prefix, query(request.uri())))
+        }
         Err(_) => see_other(&format!("{}{LOGIN_PATH}{}", daemon.page.prefix, query(request.uri()))),
     }
+}
+
+/// Handles `GET /ui/open`: leads to the page, or for an unknown sender to the login form.
+pub(super) async fn open(State(daemon): State<SharedState>, request: Request) -> Response {
+    let path = if Identity::of_request(&request, &daemon.tokens).is_ok() { "/" } else { LOGIN_PATH };
+    see_other(&format!("{}{path}{}", daemon.page.prefix, query(request.uri())))
 }
 
 /// Handles `GET /ui/{asset}`. The browser asks each time whether its copy is current, so that an update of the daemon
@@ -62,6 +74,16 @@ pub(super) fn document(status: StatusCode, document: &Document, html: &str) -> R
 pub(super) fn see_other(address: &str) -> Response {
     let mut response = StatusCode::SEE_OTHER.into_response();
     response.headers_mut().extend(HeaderValue::try_from(address).ok().map(|address| (LOCATION, address)));
+    protect_response(response.headers_mut());
+    response
+}
+
+/// Makes an empty document that the browser leaves for this address at once. Unlike a redirection, that is a request of
+/// the daemon's own page and not of the one with the link.
+fn refresh(address: &str) -> Response {
+    let mut response = ([(CONTENT_TYPE, HTML)], "<!doctype html><title>marqueue</title>").into_response();
+    let value = HeaderValue::try_from(format!("0; url={address}"));
+    response.headers_mut().extend(value.ok().map(|value| (REFRESH, value)));
     protect_response(response.headers_mut());
     response
 }

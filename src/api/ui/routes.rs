@@ -10,8 +10,9 @@ use crate::api::ui::{login, page, session};
 /// Returns the routes of the page.
 pub(in crate::api) fn routes() -> Vec<Route> {
     vec![
-        // Both handlers check the sender themselves: the answer is the form, and no problem document.
+        // These handlers check the sender themselves: the answer is the form, and no problem document.
         on_get("/", Access::Public, page::index),
+        on_get("/ui/open", Access::Public, page::open),
         route("/ui/login", Access::Public, get(login::form).post(login::log_in)),
         route("/ui/logout", Access::Public, post(login::log_out)),
         on_get("/ui/session", Access::Authenticated, session::session),
