@@ -237,7 +237,7 @@ mod tests {
         let behind = InFlightBatch { key: BatchKey { job: JobId(9), part: 1 }, ..flight(0, None, None) };
         let snapshot = Snapshot { in_flight: vec![long, behind.clone()], ..Snapshot::default() };
         let due = PollSchedule::of(&snapshot, &POLLING, from_ms(1_000_000)).due(&behind, 5);
-        assert_eq!(due, from_ms(9_325_915), "five times as long as the import takes");
+        assert_eq!(due, from_ms(7_200_000), "at least every two hours");
     }
 
     #[test]
