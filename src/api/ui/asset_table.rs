@@ -17,7 +17,20 @@ pub(super) struct Asset {
     pub content: &'static str,
 }
 
-const ASSETS: [Asset; 1] = [Asset::script("app.js", include_str!("assets/app.js"))];
+const ASSETS: [Asset; 12] = [
+    Asset::script("api.js", include_str!("assets/api.js")),
+    Asset::script("app.js", include_str!("assets/app.js")),
+    Asset::script("dom.js", include_str!("assets/dom.js")),
+    Asset::script("format.js", include_str!("assets/format.js")),
+    Asset::script("job.js", include_str!("assets/job.js")),
+    Asset::script("jobs.js", include_str!("assets/jobs.js")),
+    Asset::script("live.js", include_str!("assets/live.js")),
+    Asset::script("overview.js", include_str!("assets/overview.js")),
+    Asset::script("route.js", include_str!("assets/route.js")),
+    Asset::script("theme.js", include_str!("assets/theme.js")),
+    Asset::script("widgets.js", include_str!("assets/widgets.js")),
+    Asset { name: "icon.svg", media_type: "image/svg+xml", content: include_str!("assets/icon.svg") },
+];
 
 static LOGIN: LazyLock<Document> = LazyLock::new(|| Document::new(include_str!("assets/login.html")));
 static INDEX: LazyLock<Document> = LazyLock::new(|| Document::new(include_str!("assets/index.html")));
@@ -84,12 +97,55 @@ mod tests {
         }
     }
 
+    /// Returns what follows each `mark`, up to the next double quote.
+    fn quoted_after<'a>(text: &'a str, mark: &'a str) -> impl Iterator<Item = &'a str> {
+        text.split(mark).skip(1).filter_map(|rest| rest.split('"').next())
+    }
+
     #[test]
-    fn every_script_of_a_document_is_in_the_table() {
+    fn every_file_of_a_document_is_in_the_table() {
         for document in [Document::index(), Document::login()] {
-            for rest in document.html.split(" src=\"ui/").skip(1) {
-                let name = rest.split('"').next().unwrap();
-                assert!(Asset::find(name).is_some(), "{name}");
+            for mark in [" src=\"ui/", " href=\"ui/"] {
+                for name in quoted_after(&document.html, mark) {
+                    assert!(Asset::find(name).is_some(), "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_import_of_a_script_is_in_the_table() {
+        for asset in &ASSETS {
+            for name in [" from \"./", "import(\"./"].iter().flat_map(|mark| quoted_after(asset.content, mark)) {
+                assert!(Asset::find(name).is_some(), "{} imports {name}", asset.name);
+            }
+        }
+    }
+
+    #[test]
+    fn first_load_is_below_100_kb() {
+        let scripts = quoted_after(&Document::index().html, " href=\"ui/").chain(["app.js", "theme.js"]);
+        let bytes: usize = scripts.map(|name| Asset::find(name).unwrap().content.len()).sum();
+        let all = bytes + Document::index().html.len();
+        assert!((20_000..100_000).contains(&all), "{all} bytes");
+    }
+
+    #[test]
+    fn modules_that_are_loaded_at_once_are_preloaded() {
+        let html = &Document::index().html;
+        let preloaded = quoted_after(html, "modulepreload\" href=\"ui/").chain(["app.js"]);
+        for name in preloaded.flat_map(|name| quoted_after(Asset::find(name).unwrap().content, " from \"./")) {
+            assert!(html.contains(&format!("\"ui/{name}\"")), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_script_parses_text_as_markup_or_code() {
+        for asset in &ASSETS {
+            for way in
+                ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "srcdoc"]
+            {
+                assert!(!asset.content.contains(way), "{}: {way}", asset.name);
             }
         }
     }
