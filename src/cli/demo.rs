@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::api::dto::JobDto;
 use crate::cli::demo::environment::DemoEnv;
 use crate::cli::demo::live_table::LiveTable;
+use crate::cli::demo::page_login::PageLogin;
 use crate::cli::demo::renderer::Renderer;
 use crate::cli::demo::samples::Sample;
 use crate::cli::exit_status::{CliError, ExitStatus};
@@ -24,6 +25,8 @@ use crate::domain::{JobId, JobState, ReportKind};
 
 mod environment;
 mod live_table;
+mod page;
+mod page_login;
 mod renderer;
 mod samples;
 mod shell_script;
@@ -43,12 +46,21 @@ const ALL_JOBS: u32 = 1000;
 /// Everything runs in this process for half a minute, with a Marketo simulator on 127.0.0.1. The folder is removed at
 /// the end. The exit status is 1 if any result differs from what was expected. With --json: at the end, an object with
 /// "jobs", "refused" (the rejected files, with reasons) and "call_log" (the simulator's call log).
+///
+/// With --ui it shows nothing here: it prints the address of the daemon's page on 127.0.0.1, with an id and a secret for
+/// the login, opens it where there is a desktop, and adds the sample files again and again until Ctrl-C. With --json: an
+/// object with "url", "client_id" and "client_secret".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   marqueue demo
+  marqueue demo --ui
   marqueue demo --json")]
-pub struct Demo {}
+pub struct Demo {
+    /// Open the page for browsers, and run until Ctrl-C
+    #[arg(long)]
+    ui: bool,
+}
 
 impl Demo {
     /// Runs the demo on the ambient tokio runtime, and writes its error to standard error.
@@ -62,10 +74,11 @@ impl Demo {
     async fn show(self, global: &GlobalArgs) -> anyhow::Result<ExitStatus> {
         // Signals are handled before the folder is created, so that an early one leaves no folder.
         let mut stops = StopSignals::listen()?;
-        let env = DemoEnv::open().await?;
+        let login = self.ui.then(PageLogin::generate);
+        let env = DemoEnv::open(login.as_ref()).await?;
         let path = env.path().display().to_string();
         let result = tokio::select! {
-            result = tokio::time::timeout(MAX_TIME, run_demo(&env, global)) => Some(result),
+            result = run(&env, login.as_ref(), global) => Some(result),
             () = stops.next() => None,
         };
         // If this is cancelled, the drop of the environment still removes the folder.
@@ -79,7 +92,7 @@ impl Demo {
                 Ok(ExitStatus::Interrupted)
             }
             Some(result) => {
-                result.with_context(|| format!("the imports did not end within {} s", MAX_TIME.as_secs()))??;
+                result?;
                 if !global.json {
                     output::print(&format!("\n{path} is removed.\n"))?;
                 }
@@ -87,6 +100,16 @@ impl Demo {
             }
         }
     }
+}
+
+/// Runs the demo: for the page until an error, otherwise until the imports have ended.
+async fn run(env: &DemoEnv, login: Option<&PageLogin>, global: &GlobalArgs) -> anyhow::Result<()> {
+    if let Some(login) = login {
+        return page::serve(env, login, global).await;
+    }
+    tokio::time::timeout(MAX_TIME, run_demo(env, global))
+        .await
+        .with_context(|| format!("the imports did not end within {} s", MAX_TIME.as_secs()))?
 }
 
 /// Listeners of the signals that stop the demo: SIGINT, SIGTERM and SIGHUP.
@@ -144,7 +167,8 @@ async fn run_demo(env: &DemoEnv, global: &GlobalArgs) -> anyhow::Result<()> {
         let summary = verify::summary(&result.jobs, &ledger, &env.settings, &env.limits);
         let failures = failures(env, &result.jobs).await?;
         output::print(&format!(
-            "\nDone in {took} s: {summary}\n{failures}\nTo repeat this by hand in a new folder:\n\n{}",
+            "\nDone in {took} s: {summary}\n{failures}\n\"marqueue demo --ui\" shows it in a browser.\n\
+             To repeat this by hand in a new folder:\n\n{}",
             shell_script::shell_script()
         ))?;
     }

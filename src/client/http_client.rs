@@ -5,7 +5,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::dto::COMMAND_LINE_AGENT;
@@ -39,11 +41,16 @@ impl Client {
     /// # Errors
     /// [`ClientError::SocketPathTooLong`]; [`ClientError::Broken`] where the HTTP client can't be made.
     pub fn new(socket: &Path, timeout: Duration) -> Result<Client, ClientError> {
+        Client::with_headers(socket, timeout, HeaderMap::new())
+    }
+
+    fn with_headers(socket: &Path, timeout: Duration, headers: HeaderMap) -> Result<Client, ClientError> {
         if socket.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
             return Err(ClientError::SocketPathTooLong(socket.to_owned()));
         }
         let http = client_builder()
             .user_agent(COMMAND_LINE_AGENT)
+            .default_headers(headers)
             .unix_socket(socket)
             .no_proxy()
             // An idle connection would count against api.max_connections, and the daemon may close it.
@@ -53,6 +60,22 @@ impl Client {
             .build()
             .map_err(|error| ClientError::Broken(innermost(&error)))?;
         Ok(Client { http, read_timeout: ReadTimeout { socket: socket.to_owned(), timeout } })
+    }
+
+    /// Gets a token with the id and secret of an entry of `api.clients`, and returns a client that acts as this entry for
+    /// as long as the token is valid, which is an hour.
+    ///
+    /// # Errors
+    /// Every [`ClientError`].
+    pub async fn log_in(&self, client_id: &str, client_secret: &str) -> Result<Client, ClientError> {
+        let form = [("grant_type", "client_credentials"), ("client_id", client_id), ("client_secret", client_secret)];
+        let TokenAnswer { access_token } =
+            self.call(self.request(Method::POST, "/identity/oauth/token").form(&form)).await?;
+        let mut bearer = HeaderValue::try_from(format!("Bearer {access_token}"))
+            .map_err(|_| ClientError::Broken("the token is no value of a header".to_owned()))?;
+        bearer.set_sensitive(true);
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer)]);
+        Client::with_headers(&self.read_timeout.socket, self.read_timeout.timeout, headers)
     }
 
     pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -84,6 +107,12 @@ impl Client {
             _ => ClientError::NoDaemon { socket, reason },
         }
     }
+}
+
+/// The part of the identity endpoint's answer that is used.
+#[derive(Deserialize)]
+struct TokenAnswer {
+    access_token: String,
 }
 
 /// Returns the kind of the I/O error among an error's causes.

@@ -102,6 +102,45 @@ fn a_stopped_demo_leaves_no_folder() {
     }
 }
 
+/// The page's address and its login, as `demo --ui --json` prints them.
+#[derive(serde::Deserialize)]
+struct PageLogin {
+    url: String,
+    client_id: String,
+    client_secret: String,
+}
+
+#[tokio::test]
+async fn demo_keeps_its_page_until_it_is_stopped() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut child = demo(temporary.path(), &["--ui", "--json"]);
+    let printed = serde_json::Deserializer::from_reader(child.stdout.take().unwrap());
+    let PageLogin { url, client_id, client_secret } = printed.into_iter().next().unwrap().unwrap();
+    // reqwest needs one even for plain HTTP.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    assert_eq!(http.get(&url).send().await.unwrap().status(), 303);
+
+    let form = [("client_id", &client_id), ("client_secret", &client_secret)];
+    let login = http.post(format!("{url}ui/login")).form(&form).send().await.unwrap();
+    assert_eq!(login.status(), 303);
+    let cookie = login.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    assert_eq!(http.get(&url).header("cookie", &cookie).send().await.unwrap().status(), 200);
+    // The sample files belong to this client: the page shows nothing of others.
+    loop {
+        let jobs = http.get(format!("{url}v1/jobs")).header("cookie", &cookie).send().await.unwrap();
+        let jobs: serde_json::Value = jobs.json().await.unwrap();
+        if jobs["jobs"].as_array().is_some_and(|jobs| jobs.len() > 1) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+
+    assert!(Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(left_in(&temporary), Vec::<String>::new());
+}
+
 #[test]
 fn demo_reports_a_folder_that_cannot_be_made() {
     let ran = demo(Path::new("/nowhere/at/all"), &[]).wait_with_output().unwrap();

@@ -9,6 +9,7 @@ use anyhow::Context;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
+use crate::cli::demo::page_login::PageLogin;
 use crate::cli::demo::samples::Sample;
 use crate::client::{AddedJob, BatchOptions, Client, ClientError, DEFAULT_TIMEOUT, NewFile};
 use crate::clock::Clock;
@@ -36,11 +37,12 @@ pub struct DemoEnv {
 }
 
 impl DemoEnv {
-    /// Creates the folder and starts the simulator and the daemon. On return, the daemon serves clients.
+    /// Creates the folder and starts the simulator and the daemon. On return, the daemon serves clients; over TCP only
+    /// where there is a `login`.
     ///
     /// # Errors
     /// One sentence. No folder is left.
-    pub async fn open() -> anyhow::Result<DemoEnv> {
+    pub async fn open(login: Option<&PageLogin>) -> anyhow::Result<DemoEnv> {
         let folder = folder(&std::env::temp_dir())?;
         let [file, database, socket] =
             ["marqueue.toml", "marqueue.db", "marqueue.sock"].map(|name| folder.path().join(name));
@@ -52,10 +54,11 @@ impl DemoEnv {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port of 127.0.0.1 can be bound")?;
         let simulator = Simulator::start(listener, settings.clone()).context("the simulator can't start")?;
-        let text = configuration(&database.to_string_lossy(), &socket.to_string_lossy(), simulator.base_url());
+        let mut text = configuration(&database.to_string_lossy(), &socket.to_string_lossy(), simulator.base_url());
+        text += &login.map(PageLogin::configuration).unwrap_or_default();
         fs::write(&file, &text).with_context(|| format!("{} can't be written", file.display()))?;
         // The environment is not read: its variables may be those of another daemon.
-        let config = Config::read(Some((&file, &text)), [])?;
+        let config = Config::read(Some((&file, &text)), login.map(|_| PageLogin::listen()))?;
         let limits = config.instances.values().next().context("the configuration has no instance")?.limits.clone();
         let daemon = Daemon::start(&config, Clock::System, StartMode::Normal).await?;
         let client = Client::new(&socket, DEFAULT_TIMEOUT)?;
@@ -90,6 +93,14 @@ impl DemoEnv {
     /// # Errors
     /// As [`Client::add`].
     pub async fn add(&self, sample: &Sample) -> Result<AddedJob, ClientError> {
+        self.add_as(&self.client, sample).await
+    }
+
+    /// Adds the sample's file with this client of the daemon.
+    ///
+    /// # Errors
+    /// As [`Client::add`].
+    pub async fn add_as(&self, client: &Client, sample: &Sample) -> Result<AddedJob, ClientError> {
         let new = NewFile {
             target: sample.target.clone(),
             filename: sample.filename.to_owned(),
@@ -104,7 +115,7 @@ impl DemoEnv {
             check: true,
         };
         let content = tokio::fs::File::open(self.file(sample)).await.map_err(ClientError::Content)?;
-        self.client.add(&new, content, |_| {}).await
+        client.add(&new, content, |_| {}).await
     }
 
     /// Stops the daemon and the simulator, and removes the folder.
