@@ -5,6 +5,9 @@ import { noteServerTime } from "./format.js";
 /** The session: client (null on the socket), access, csrf_token, version. */
 export let session = null;
 
+/** Whether this page may change something. */
+export const mayWrite = () => session != null && session.access !== "read";
+
 /** An answer of the daemon that is no success; status 0 where no answer came. */
 export class ApiError extends Error {
   constructor(status, message) {
@@ -58,6 +61,49 @@ export async function get(path, parameters = {}) {
   return (await call(path + query(parameters))).json();
 }
 
+/** Makes a change. If the token is out of date, as after a restart of the daemon, it is read again once. */
+export async function post(path, parameters = {}) {
+  const send = () => call(path + query(parameters), { method: "POST", headers: { "X-CSRF-Token": session.csrf_token } });
+  let response;
+  try {
+    response = await send();
+  } catch (error) {
+    if (error.status !== 403) throw error;
+    const before = session.csrf_token;
+    await openSession();
+    if (session.csrf_token === before) throw error;
+    response = await send();
+  }
+  return response.headers.get("content-type")?.includes("json") ? response.json() : null;
+}
+
+/** Sends a file as the body, and reports the bytes sent. `XMLHttpRequest`, since fetch reports no progress. */
+export function upload({ path, parameters, file, headers = {}, onProgress, signal }) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", path + query(parameters));
+    request.setRequestHeader("X-CSRF-Token", session.csrf_token);
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    if (onProgress) request.upload.onprogress = (event) => onProgress(event.loaded, event.total);
+    request.onerror = () => reject(new ApiError(0, "the connection was lost"));
+    request.onabort = () => reject(new ApiError(0, "stopped"));
+    request.onload = () => {
+      let body = null;
+      try {
+        body = JSON.parse(request.responseText);
+      } catch {
+        // As in problem(): the status has to do.
+      }
+      if (request.status === 401) openLogin();
+      if (request.status >= 200 && request.status < 300) resolve(body);
+      else reject(new ApiError(request.status, body?.detail || `the daemon answered ${request.status}`));
+    };
+    signal?.addEventListener("abort", () => request.abort());
+    request.send(file);
+  });
+}
+
 /** Reads the first rows of a report, and stops the answer then. */
 export async function firstRows(path, limit) {
   const stop = new AbortController();
@@ -75,4 +121,9 @@ export async function firstRows(path, limit) {
   }
   if (!ended) stop.abort();
   return { rows: rows.slice(0, limit), hasMore: rows.length > limit };
+}
+
+export async function logout() {
+  await post("ui/logout");
+  openLogin();
 }

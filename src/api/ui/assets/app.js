@@ -1,7 +1,8 @@
 // Start of the page: the view of the address, the head, and the refresh after events.
 
-import { openSession, session } from "./api.js";
+import { logout, mayWrite, openSession, session } from "./api.js";
 import { h, render } from "./dom.js";
+import { acceptDrops, addFiles } from "./drops.js";
 import { clock } from "./format.js";
 import { FILTERS, JobList } from "./jobs.js";
 import { Live } from "./live.js";
@@ -48,8 +49,11 @@ function drawHead() {
     h("nav", { "aria-label": "Views" }, item("./", "Overview", overview), item("?view=jobs", "Jobs", state.view && !overview)),
     h("span", { class: "space" }),
     h("span", { class: `live ${tone}`, title: "Changes are shown as they happen while this is live" }, text),
+    mayWrite() && h("button", { class: "primary", onClick: () => addFiles([]) }, "Add files…"),
+    session?.access === "read" && h("span", { class: "badge quiet" }, "read only"),
     h("button", { title: "Colours", onClick: () => { nextTheme(); draw(); } }, `Theme: ${themeLabel()}`),
     session?.client && h("span", { class: "muted client" }, session.client),
+    session?.client && h("button", { onClick: () => logout().catch(fail) }, "Log out"),
   );
   sign.hidden = state.connection !== "lost";
   const lost = `The connection to the daemon is lost since ${state.lostAt && clock(state.lostAt)}. What is shown may be out of date. It is tried again and again.`;
@@ -131,6 +135,9 @@ function keys(event) {
   if (event.key === "/" && search) {
     event.preventDefault();
     search.focus();
+  } else if (event.key === "a" && mayWrite()) {
+    event.preventDefault();
+    addFiles([]);
   }
 }
 
@@ -143,6 +150,7 @@ async function start() {
     return;
   }
   listen(show);
+  acceptDrops();
   addEventListener("keydown", keys);
   setInterval(() => document.hidden || draw(), TICK_MS);
   document.addEventListener("visibilitychange", () => document.hidden && clearTimeout(timer));
@@ -161,10 +169,12 @@ async function start() {
       read();
     },
     onLost: () => {
+      if (state.connection !== "lost") state.lostAt = Date.now();
       state.connection = "lost";
-      state.lostAt = Date.now();
       clearTimeout(timer);
       draw();
+      // A session that has ended leads to the login.
+      openSession().catch(() => {});
     },
   }).start();
   show(new URLSearchParams(location.search));

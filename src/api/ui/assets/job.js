@@ -1,6 +1,7 @@
 // One job: its state and counts, batches, reasons of failed rows, the first failed rows, history and downloads.
 
-import { firstRows, get } from "./api.js";
+import { firstRows, get, mayWrite } from "./api.js";
+import { canCancel, canRetry, canRetryRows, cancelJob, retryJob, retryRows } from "./actions.js";
 import { h } from "./dom.js";
 import { bytes, clock, count, duration, hasFailedRows, isEnded, plural, source, target, until } from "./format.js";
 import { at, bar, batchBadge, badge, jobBadge, jobLink, notice, since } from "./widgets.js";
@@ -39,10 +40,10 @@ export class JobView {
     const { job, reasons, retries, explanation } = this.data;
     return [
       h("p", { class: "crumbs" }, h("a", { href: "?view=jobs" }, "Jobs"), ` / job ${job.id}`),
-      h("header", { class: "jobhead" }, h("h1", {}, job.filename), jobBadge(job)),
+      h("header", { class: "jobhead" }, h("h1", {}, job.filename), jobBadge(job), this.#actions(job, retries)),
       job.error && notice(job.error),
       this.#state(job, explanation),
-      job.batches.some((batch) => batch.state === "held") && h("p", { class: "notice warn" }, "A batch is held: look in Marketo whether its import exists. If it does: ", h("code", {}, `marqueue settle ${job.id} --part N --marketo-batch-id ID`), ". If not: ", h("code", {}, `marqueue retry ${job.id}`), "."),
+      job.batches.some((batch) => batch.state === "held") && h("p", { class: "notice warn" }, "A batch is held: look in Marketo whether its import exists. If it does: ", h("code", {}, `marqueue settle ${job.id} --part N --marketo-batch-id ID`), ". If not: Retry."),
       this.#facts(job, retries),
       reasons?.error && notice(reasons.error),
       reasons && !reasons.error && this.#reasons("Reasons of failed rows", reasons.failures, "failures", job),
@@ -51,6 +52,17 @@ export class JobView {
       this.#batches(job),
       this.#history(),
     ];
+  }
+
+  #actions(job, retries) {
+    if (!mayWrite()) return null;
+    return h(
+      "span",
+      { class: "actions" },
+      canRetryRows(job) && h("button", { onClick: () => retryRows(job, retries) }, "Retry failed rows…"),
+      canRetry(job) && h("button", { onClick: () => retryJob(job) }, "Retry…"),
+      canCancel(job) && h("button", { onClick: () => cancelJob(job) }, "Cancel…"),
+    );
   }
 
   #state(job, explanation) {

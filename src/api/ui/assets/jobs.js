@@ -1,6 +1,7 @@
-// The list of jobs: filters that stand in the address, and pages.
+// The list of jobs: filters that stand in the address, pages, and actions on all jobs that match.
 
-import { get } from "./api.js";
+import { get, mayWrite } from "./api.js";
+import { BULK, actOnMatching } from "./actions.js";
 import { h } from "./dom.js";
 import { duration, source, target } from "./format.js";
 import { go, replace } from "./route.js";
@@ -42,6 +43,7 @@ export class JobList {
     return [
       h("h1", {}, "Jobs"),
       this.#filters(),
+      mayWrite() && this.#bulk(),
       !this.page ? h("p", { class: "muted" }, "Loading…") : this.#list(),
     ];
   }
@@ -122,6 +124,15 @@ export class JobList {
       select("since", "Added", SINCE, "any time"),
       h("label", { class: "check" }, h("input", { type: "checkbox", name: "failures", checked: this.filter.failures === "true", onChange: (event) => this.#set("failures", event.target.checked ? "true" : "") }), h("span", {}, "with failed rows")),
       clear && h("a", { href: "?view=jobs" }, "Clear"),
+    );
+  }
+
+  #bulk() {
+    return h(
+      "div",
+      { class: "bulk", role: "group", "aria-label": "On all jobs that match" },
+      h("span", { class: "muted" }, Object.keys(this.filter).length ? "On all jobs that match:" : "On all jobs:"),
+      Object.entries(BULK).map(([kind, { button }]) => h("button", { onClick: () => actOnMatching(kind, this.filter) }, `${button}…`)),
     );
   }
 }

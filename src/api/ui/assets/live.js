@@ -2,13 +2,12 @@
 
 /**
  * Follows the events. `onChange(data)` is called for each event, `onOpen()` when the stream is (again) open, so that the
- * page is read anew, and `onLost()` when it breaks.
+ * page is read anew, and `onLost()` when it breaks or cannot be opened.
  */
 export class Live {
   #stream = null;
   #retry = null;
   #wait = 1000;
-  #lost = false;
 
   constructor({ onChange, onOpen, onLost }) {
     this.handlers = { onChange, onOpen, onLost };
@@ -33,7 +32,6 @@ export class Live {
     const stream = (this.#stream = new EventSource("v1/events"));
     stream.onopen = () => {
       this.#wait = 1000;
-      this.#lost = false;
       this.handlers.onOpen();
     };
     for (const name of ["job", "instance", "missed"]) {
@@ -42,8 +40,7 @@ export class Live {
     // The browser's own attempts end at an answer such as 503, so each attempt is made here.
     stream.onerror = () => {
       this.#rest();
-      if (!this.#lost) this.handlers.onLost();
-      this.#lost = true;
+      this.handlers.onLost();
       this.#retry = setTimeout(() => this.#open(), this.#wait);
       this.#wait = Math.min(this.#wait * 2, 10_000);
     };

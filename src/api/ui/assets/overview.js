@@ -1,6 +1,7 @@
-// The first view: what each instance does now, its queue, plots of the past, and the newest jobs.
+// The first view: what each instance does now, its queue, and the newest jobs.
 
-import { get } from "./api.js";
+import { get, mayWrite } from "./api.js";
+import { pauseInstance, resumeInstance } from "./actions.js";
 import { h } from "./dom.js";
 import { clock, count, duration, full, now, plural, target, until } from "./format.js";
 import { jobTable } from "./jobs.js";
@@ -60,6 +61,14 @@ export class Overview {
           depth.oldest_pending_at && depth.pending_jobs > 0 && [", oldest since ", at(depth.oldest_pending_at)],
           depth.collecting > 0 && `, fetching reports of ${count(depth.collecting)}`,
         ),
+        mayWrite() &&
+          h(
+            "span",
+            { class: "actions" },
+            pause
+              ? h("button", { onClick: () => resumeInstance(name, pause) }, "Resume…")
+              : h("button", { onClick: () => pauseInstance(name) }, "Pause…"),
+          ),
       ),
       pause && pauseNotice(pause),
       !pause && quiet_until && h("p", { class: "notice warn" }, "Marketo does not answer. The next attempt is ", untilTime(quiet_until), "."),
@@ -78,7 +87,7 @@ export class Overview {
       this.changed({ reload: true });
     };
     if (!queue.length) {
-      return h("p", { class: "muted below" }, depth.running_jobs ? "No further job is pending." : "No job is pending. marqueue add puts one here.");
+      return h("p", { class: "muted below" }, depth.running_jobs ? "No further job is pending." : "No job is pending. Drop files onto this page, or use marqueue add.");
     }
     return [
       h("h3", {}, "Queue ", h("span", { class: "muted" }, "in the order in which it will probably go")),
@@ -124,7 +133,7 @@ function attention({ held, given_up }) {
 
 const links = (ids) => ids.map((id, index) => [index > 0 && ", ", jobLink(id)]);
 
-const empty = () => h("p", { class: "muted" }, "There is no job yet. marqueue add puts one here.");
+const empty = () => h("p", { class: "muted" }, "There is no job yet. Drop files onto this page, or use marqueue add.");
 
 function meters(queue, limits) {
   const importing = queue.slots.filter((slot) => slot.state === "importing").length;

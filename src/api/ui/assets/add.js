@@ -1,0 +1,209 @@
+// Adding files: the form for the target and its options, and the upload with its progress.
+
+import { get, upload } from "./api.js";
+import { openDialog, say } from "./dialog.js";
+import { h } from "./dom.js";
+import { bytes, plural } from "./format.js";
+import { jobLink, notice } from "./widgets.js";
+
+const FORMATS = ["csv", "tsv", "ssv"];
+const TARGETS = [["leads", "Leads"], ["custom-object", "Custom object"], ["program-members", "Program members"]];
+
+/** The open form; files that are dropped meanwhile are added to it. */
+let open = null;
+
+const formatOf = (name) => FORMATS.find((format) => name.toLowerCase().endsWith(`.${format}`));
+
+const randomKey = () => `page-${[...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+
+const entry = (file) => ({ file, format: formatOf(file.name) ?? "csv", key: randomKey(), state: "new", text: "", sent: 0 });
+
+/** Opens the form with these files. */
+export async function addFiles(files) {
+  if (open) {
+    if (open.state.busy) return;
+    open.state.entries.push(...files.map(entry));
+    open.draw();
+    return;
+  }
+  const state = { entries: files.map(entry), options: { target: "leads" }, instances: [], busy: false, error: null };
+  open = openDialog("Add files", (dialog) => form(dialog, state), { wide: true, onClose: () => (open = null) });
+  open.element.classList.add("add");
+  open.state = state;
+  open.draw();
+  try {
+    state.instances = Object.keys((await get("v1/status")).instances);
+    if (!state.instances.includes("default")) state.options.instance = state.instances[0];
+  } catch (error) {
+    state.error = error.message;
+  }
+  open?.draw();
+}
+
+function form(dialog, state) {
+  const { entries, options } = state;
+  const locked = state.busy;
+  const change = (name, value) => {
+    options[name] = value;
+    reset(state);
+    dialog.draw();
+  };
+  const field = (name, label, properties = {}, hint) =>
+    h(
+      "label",
+      { key: name },
+      h("span", {}, label),
+      h("input", { name, disabled: locked, value: options[name] ?? "", onInput: (event) => change(name, event.target.value.trim() && event.target.value), ...properties }),
+      hint && h("small", { class: "muted" }, hint),
+    );
+  const check = (name, label, properties = {}) =>
+    h("label", { class: "check", key: name }, h("input", { type: "checkbox", name, disabled: locked, checked: options[name] === "true", onChange: (event) => change(name, event.target.checked ? "true" : ""), ...properties }), h("span", {}, label));
+  const pick = (event) => {
+    addFiles([...event.target.files]);
+    event.target.value = "";
+  };
+  return h(
+    "form",
+    {
+      onSubmit: (event) => {
+        event.preventDefault();
+        sendFiles(dialog, state);
+      },
+    },
+    h("ul", { class: "files", "aria-label": "Files" }, entries.map((item) => fileRow(item, dialog, state))),
+    h("label", { class: "button file" }, entries.length ? "More files…" : "Choose files…", h("input", { type: "file", multiple: true, disabled: locked, class: "visually-hidden", name: "files", onChange: pick })),
+    entries.length === 0 && h("span", { class: "muted" }, " or drop them here"),
+    h(
+      "fieldset",
+      { class: "targets" },
+      h("legend", {}, "Target"),
+      TARGETS.map(([value, label]) => h("label", { class: "check" }, h("input", { type: "radio", name: "target", value, disabled: locked, checked: options.target === value, onChange: () => change("target", value) }), h("span", {}, label))),
+    ),
+    h(
+      "div",
+      { class: "fields" },
+      options.target === "custom-object" && field("name", "API name of the object", { required: true, placeholder: "car_c" }),
+      options.target === "program-members" && [field("program_id", "Program id", { required: true, inputmode: "numeric", pattern: "[0-9]+" }), field("status", "Status in the program", { required: true, placeholder: "Registered" })],
+      state.instances.length > 1 &&
+        h("label", { key: "instance" }, h("span", {}, "Instance"), h("select", { name: "instance", disabled: locked, onChange: (event) => change("instance", event.target.value) }, state.instances.map((name) => h("option", { value: name, selected: name === (options.instance ?? "default") }, name)))),
+    ),
+    h(
+      "details",
+      {},
+      h("summary", {}, "Options"),
+      h(
+        "div",
+        { class: "fields" },
+        options.target === "leads" && [field("lookup_field", "Lookup field", { placeholder: "email" }, "finds a person that exists"), field("list_id", "Static list", { inputmode: "numeric", pattern: "[0-9]+" }, "id; they join it"), field("partition", "Partition")],
+        field("priority", "Priority", { inputmode: "numeric", pattern: "-?[0-9]+", placeholder: "0" }, "higher goes first"),
+        field("group", "Group", {}, "its jobs go one after the other"),
+        field("not_before", "Not before", { type: "datetime-local" }, "earliest time of the upload"),
+        field("canary", "Canary", { inputmode: "numeric", pattern: "[0-9]+" }, "rows that go first, alone"),
+        field("max_failed_percent", "Stop above", { inputmode: "numeric", pattern: "[0-9]{1,3}" }, "percent of failed rows"),
+        check("in_order", "Batches one after the other"),
+        check("pack", "May share an import with other small files"),
+        check("no_check", "Send without checking"),
+      ),
+    ),
+    state.error && notice(state.error),
+    h(
+      "div",
+      { class: "buttons" },
+      h("button", { type: "button", onClick: () => (state.stop ? state.stop.abort() : dialog.close()) }, state.stop ? "Stop" : "Close"),
+      !sentAll(state) && h("button", { type: "submit", class: "primary", disabled: locked || sendable(state).length === 0 }, submitLabel(state)),
+    ),
+  );
+}
+
+const sendable = ({ entries }) => entries.filter(({ state }) => state !== "refused" && state !== "sent");
+const sentAll = ({ entries }) => entries.length > 0 && entries.every(({ state }) => state === "sent");
+
+const submitLabel = (state) => (state.busy ? "Sending…" : `Send ${plural(sendable(state).length, "file")}`);
+
+/** After a change of the form, what was refused before may be accepted. */
+function reset(state) {
+  state.error = null;
+  for (const item of state.entries) {
+    if (item.state === "sent") continue;
+    Object.assign(item, { state: "new", text: "", warnings: [] });
+  }
+}
+
+function fileRow(item, dialog, state) {
+  const remove = () => {
+    state.entries.splice(state.entries.indexOf(item), 1);
+    dialog.draw();
+  };
+  const chosen = (event) => {
+    item.format = event.target.value;
+    reset(state);
+    dialog.draw();
+  };
+  return h(
+    "li",
+    { key: item.key, class: item.state },
+    h("b", { class: "clip", title: item.file.name }, item.file.name),
+    h("span", { class: "muted" }, bytes(item.file.size)),
+    !formatOf(item.file.name) && item.state !== "sent" && h("select", { "aria-label": `Format of ${item.file.name}`, disabled: state.busy, onChange: chosen }, FORMATS.map((format) => h("option", { value: format, selected: format === item.format }, format))),
+    item.state === "sending" && h("progress", { max: 100, value: (100 * item.sent) / Math.max(1, item.file.size), "aria-label": `Upload of ${item.file.name}` }),
+    h("span", { class: "result", role: item.state === "refused" ? "alert" : null }, item.job ? ["added as ", jobLink(item.job.id)] : item.text),
+    (item.warnings ?? []).map((warning) => h("span", { class: "warn-text result" }, `warning: ${warning.detail}`)),
+    !state.busy && item.state !== "sent" && h("button", { type: "button", class: "link", "aria-label": `Remove ${item.file.name}`, onClick: remove }, "Remove"),
+  );
+}
+
+function parameters({ options }, item) {
+  const given = { ...options };
+  delete given.no_check;
+  const fields = { leads: ["lookup_field", "list_id", "partition"], "custom-object": ["name"], "program-members": ["program_id", "status"] };
+  for (const [kind, names] of Object.entries(fields)) if (kind !== options.target) for (const name of names) delete given[name];
+  if (given.not_before) given.not_before = new Date(given.not_before).toISOString();
+  if (options.no_check === "true") given.check = "false";
+  return { ...given, filename: item.file.name, format: item.format };
+}
+
+/** Sends the files, one after the other. */
+async function sendFiles(dialog, state) {
+  const draw = () => dialog.element.open && dialog.draw();
+  const files = sendable(state);
+  state.busy = true;
+  state.error = null;
+  state.stop = new AbortController();
+  draw();
+  for (const item of files) {
+    if (state.stop.signal.aborted) break;
+    await sendFile(item, state, draw);
+    draw();
+  }
+  state.busy = false;
+  state.stop = null;
+  draw();
+  const sent = files.filter((item) => item.job);
+  if (sentAll(state)) {
+    dialog.close();
+    say(`${plural(sent.length, "file")} added: job ${sent.map((item) => item.job.id).join(", job ")}.`);
+  }
+}
+
+async function sendFile(item, state, draw) {
+  Object.assign(item, { state: "sending", sent: 0, text: "" });
+  try {
+    const job = await send(item, state, draw);
+    Object.assign(item, { state: "sent", job, warnings: job.warnings });
+  } catch (error) {
+    fail(item, error);
+  }
+}
+
+const fail = (item, error) => Object.assign(item, { state: error.status >= 400 && error.status < 500 ? "refused" : "lost", text: error.message });
+
+function send(item, state, draw) {
+  let drawn = 0;
+  const onProgress = (sent) => {
+    item.sent = sent;
+    if (Date.now() - drawn < 100) return;
+    drawn = Date.now();
+    draw();
+  };
+  return upload({ path: "v1/jobs", parameters: parameters(state, item), file: item.file, headers: { "Idempotency-Key": item.key }, onProgress, signal: state.stop.signal });
+}

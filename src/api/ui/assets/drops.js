@@ -1,0 +1,34 @@
+// Files that are dropped anywhere on the page.
+
+import { mayWrite } from "./api.js";
+
+/** Opens the form for new files. It is loaded when it is first needed. */
+export async function addFiles(files) {
+  const form = await import("./add.js");
+  form.addFiles(files);
+}
+
+/** Lets files be dropped anywhere on the page. */
+export function acceptDrops() {
+  let depth = 0;
+  const hasFiles = (event) => mayWrite() && event.dataTransfer?.types.includes("Files") && !document.querySelector("dialog[open]:not(.add)");
+  const mark = (on) => document.body.classList.toggle("dropping", on);
+  addEventListener("dragenter", (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    depth++;
+    mark(true);
+  });
+  addEventListener("dragleave", () => {
+    depth = Math.max(0, depth - 1);
+    if (!depth) mark(false);
+  });
+  addEventListener("dragover", (event) => hasFiles(event) && event.preventDefault());
+  addEventListener("drop", (event) => {
+    depth = 0;
+    mark(false);
+    // Without this, the browser would leave the page for the file.
+    event.preventDefault();
+    if (hasFiles(event)) addFiles([...event.dataTransfer.files]);
+  });
+}
