@@ -1,0 +1,354 @@
+// The page in Chromium: each case says what it does, and throws where the page does something else.
+import { strict as assert } from "node:assert";
+import http from "node:http";
+import { accessible, ask, drop, live, open, picture, send } from "./pages.mjs";
+
+const MARKUP = "<script>window.injected=1</script>";
+const row = (page, id) => page.locator(".jobs tbody tr", { has: page.getByRole("link", { name: String(id), exact: true }) });
+
+async function endsAs(daemon, id, state) {
+  await daemon.cli("wait", String(id)).catch(() => {});
+  const { state: ended } = JSON.parse(await daemon.cli("show", String(id), "--json"));
+  assert.equal(ended, state);
+}
+
+/** Makes a file whose rows fail as the reasons say; null is a row that does not fail. */
+const people = (...reasons) => `email,firstName,note\n${reasons.map((reason, i) => `p${i}@example.com,Ada,${reason ? `"!fail:${reason}"` : ""}\n`).join("")}`;
+
+async function newestId(daemon) {
+  return JSON.parse(await daemon.cli("list", "--limit", "1", "--json")).jobs[0].id;
+}
+
+export const cases = {
+  async "a dropped file ends with its failed rows and reasons on the screen"({ browser, daemon }) {
+    const page = await open(browser, `${daemon.local}/`);
+    await live(page);
+    await drop(page, [{ name: "dropped.csv", content: people("Bad country", null, "Bad country", "Blocked") }]);
+    await accessible(page, "the form");
+    await send(page);
+    const id = await newestId(daemon);
+    await row(page, id).getByRole("link").first().click();
+    await page.locator(".badge", { hasText: "complete" }).first().waitFor();
+    const reasons = page.locator("section[aria-label='Reasons of failed rows'] .reasons tbody tr");
+    await reasons.first().waitFor();
+    assert.deepEqual(await reasons.evaluateAll((rows) => rows.map((row) => row.innerText.split(/\s{2,}|\t|\n/).slice(0, 2))), [["2", "Bad country"], ["1", "Blocked"]]);
+    assert.equal(await page.getByText("p0@example.com").count(), 0, "rows are shown only when asked for");
+    await page.getByRole("button", { name: "Show the first 50 failed rows" }).click();
+    await page.getByRole("cell", { name: "p0@example.com" }).waitFor();
+    assert.equal(await page.locator(".rows tbody tr").count(), 3);
+    await accessible(page, "one job");
+    await page.context().close();
+  },
+
+  async "a file that cannot be imported is refused with the line"({ browser, daemon }) {
+    const page = await open(browser, `${daemon.local}/`, { expected: ["422"] });
+    await live(page);
+    await drop(page, [{ name: "ragged.csv", content: "email,firstName\na@example.com,Ada,x\n" }]);
+    await page.locator("dialog[open] button[type=submit]").click();
+    await page.locator("dialog[open] .refused .result", { hasText: "line 2 has 3" }).waitFor();
+    await page.context().close();
+  },
+
+  async "markup in names, headers, cells and reasons stays text"({ browser, daemon }) {
+    const page = await open(browser, `${daemon.local}/`);
+    await live(page);
+    const content = `email,${MARKUP},note\na@example.com,${MARKUP},!fail:${MARKUP}\nb@example.com,<img src=x onerror=window.injected=1>,\n`;
+    await drop(page, [{ name: `${MARKUP.replace("/", "\u2215")}.csv`, content }]);
+    await page.locator("dialog summary").click();
+    await page.getByLabel("Send without checking").check();
+    await send(page);
+    const id = await newestId(daemon);
+    await endsAs(daemon, id, "complete");
+    await page.goto(`${daemon.local}/?job=${id}`);
+    await page.locator("h1", { hasText: "<script>window.injected=1" }).waitFor();
+    await page.locator(".reasons td", { hasText: MARKUP }).waitFor();
+    await page.getByRole("button", { name: "Show the first 50 failed rows" }).click();
+    await page.locator(".rows th", { hasText: MARKUP }).waitFor();
+    await page.locator(".rows td", { hasText: MARKUP }).first().waitFor();
+    await page.goto(`${daemon.local}/?view=jobs&q=%3Cscript`);
+    await row(page, id).waitFor();
+    assert.equal(await page.evaluate(() => window.injected), undefined);
+    assert.equal(await page.locator("main script, main img").count(), 0);
+    await page.context().close();
+  },
+
+  async "filters stand in the address and select the jobs"({ browser, daemon }) {
+    const spring = await daemon.add("spring-fair.csv", people(null), "--group", "fairs");
+    const autumn = await daemon.add("autumn-fair.csv", people("Late"));
+    for (const { id } of [spring, autumn]) await endsAs(daemon, id, "complete");
+    const page = await open(browser, `${daemon.local}/?view=jobs`);
+    await page.keyboard.press("/");
+    await page.keyboard.type("-fair");
+    await page.waitForURL(/q=-fair/);
+    await page.getByLabel("with failed rows").check();
+    await page.waitForURL(/failures=true/);
+    await row(page, spring.id).waitFor({ state: "detached" });
+    assert.equal(await page.locator(".jobs tbody tr").count(), 1);
+    await row(page, autumn.id).waitFor();
+    await accessible(page, "the jobs");
+    // The address alone shows the same to a colleague.
+    const other = await open(browser, page.url());
+    await row(other, autumn.id).waitFor();
+    assert.equal(await other.locator(".jobs tbody tr").count(), 1);
+    assert.equal(await other.getByLabel("File name").inputValue(), "-fair");
+    await other.goto(`${daemon.local}/?group=fairs`);
+    await row(other, spring.id).waitFor();
+    assert.equal(await other.locator(".jobs tbody tr").count(), 1);
+    await page.goBack();
+    await row(page, spring.id).waitFor();
+    for (const opened of [page, other]) await opened.context().close();
+  },
+
+  async "failed rows are sent again as a new job"({ browser, daemon }) {
+    const { id } = await daemon.add("again.csv", people("Twice", null, "Twice"));
+    await endsAs(daemon, id, "complete");
+    const page = await open(browser, `${daemon.local}/?job=${id}`);
+    await ask(page, "Retry failed rows…", "Send them again");
+    await page.locator("#toast", { hasText: "was made of the failed rows" }).waitFor();
+    await page.locator("dd", { hasText: `failed rows of job ${id}` }).waitFor();
+    const made = await newestId(daemon);
+    const job = JSON.parse(await daemon.cli("show", String(made), "--json"));
+    assert.deepEqual([job.retry_of, job.rows.total], [id, 2]);
+    await page.context().close();
+  },
+
+  async "pause, cancel of all that match, retry, resume"({ browser, daemon }) {
+    const page = await open(browser, `${daemon.local}/`);
+    await live(page);
+    await ask(page, "Pause…", "Pause uploads");
+    await page.locator(".instance .notice", { hasText: "until someone resumes it" }).waitFor();
+    const waiting = [await daemon.add("stay-1.csv", people(null)), await daemon.add("stay-2.csv", people(null))];
+    await page.locator(".instance tbody tr", { hasText: "stay-2.csv" }).waitFor();
+    await page.goto(`${daemon.local}/?q=stay-`);
+    await page.getByRole("button", { name: "Cancel…" }).click();
+    const dialog = page.locator("dialog[open]");
+    await dialog.getByText("2 jobs will be cancelled.").waitFor();
+    await accessible(page, "a question");
+    await dialog.getByRole("button", { name: "Cancel: 2 jobs" }).click();
+    await row(page, waiting[1].id).locator(".badge", { hasText: "cancelled" }).waitFor();
+    await page.goto(`${daemon.local}/?job=${waiting[0].id}`);
+    await ask(page, "Retry…", "Retry the job");
+    await page.locator(".badge", { hasText: "pending" }).first().waitFor();
+    await page.goto(`${daemon.local}/`);
+    await ask(page, "Resume…", "Resume uploads");
+    await page.locator(".instance header .badge", { hasText: "uploads are on" }).waitFor();
+    await endsAs(daemon, waiting[0].id, "complete");
+    await page.context().close();
+  },
+
+  async "a lost connection is told, and what was missed is shown after it"({ browser, daemon }) {
+    const page = await open(browser, `${daemon.local}/?view=jobs`, { expected: ["ERR_", "Failed to load resource"] });
+    await live(page);
+    await daemon.stop();
+    await page.getByText("The connection to the daemon is lost").waitFor();
+    await page.locator(".live", { hasText: "Not connected" }).waitFor();
+    await daemon.start();
+    const { id } = await daemon.add("meanwhile.csv", people(null));
+    await live(page);
+    await page.locator("#connection").waitFor({ state: "hidden" });
+    await row(page, id).waitFor();
+    await page.context().close();
+  },
+
+  async "a hidden page has no stream, and a visible one catches up"({ browser, daemon }) {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.addInitScript(() => {
+      window.streams = [];
+      const Stream = window.EventSource;
+      window.EventSource = class extends Stream {
+        constructor(address) {
+          super(address);
+          window.streams.push(this);
+        }
+      };
+    });
+    const hide = (hidden) =>
+      page.evaluate((hidden) => {
+        Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+      }, hidden);
+    const openStreams = () => page.evaluate(() => window.streams.filter((stream) => stream.readyState !== EventSource.CLOSED).length);
+    await page.goto(`${daemon.local}/?view=jobs`);
+    await live(page);
+    assert.equal(await openStreams(), 1);
+    await hide(true);
+    assert.equal(await openStreams(), 0);
+    const { id } = await daemon.add("unseen.csv", people(null));
+    await endsAs(daemon, id, "complete");
+    assert.equal(await row(page, id).count(), 0);
+    await hide(false);
+    await row(page, id).waitFor();
+    assert.equal(await openStreams(), 1);
+    await context.close();
+  },
+
+  async "wrong logins are refused, and a logout ends the session"({ browser, daemon }) {
+    const page = await open(browser, `${daemon.url}/?view=jobs&state=failed`, { expected: ["401"] });
+    await page.waitForURL(/\/ui\/login/);
+    await accessible(page, "the login");
+    const logIn = async (secret) => {
+      await page.getByLabel("Client id").fill("crm");
+      await page.getByLabel("Client secret").fill(secret);
+      await page.getByRole("button", { name: "Log in" }).click();
+    };
+    await logIn("wrong");
+    await page.getByRole("alert").filter({ hasText: "wrong" }).waitFor();
+    await logIn("crm-secret");
+    // The view that was asked for is opened behind the login.
+    await page.waitForURL((address) => !address.pathname.includes("login") && address.search === "?view=jobs&state=failed");
+    await live(page);
+    const cookies = await page.context().cookies();
+    assert.ok(cookies.length === 1 && cookies[0].httpOnly && cookies[0].sameSite === "Strict", JSON.stringify(cookies));
+    await page.getByRole("button", { name: "Log out" }).click();
+    await page.waitForURL(/\/ui\/login/);
+    assert.equal((await page.request.get(`${daemon.url}/v1/status`)).status(), 401);
+    await page.context().close();
+  },
+
+  async "a client sees its own jobs and of others only taken places"({ browser, daemon }) {
+    const page = await open(browser, `${daemon.url}/?view=jobs`);
+    await page.getByLabel("Client id").fill("crm");
+    await page.getByLabel("Client secret").fill("crm-secret");
+    await page.getByRole("button", { name: "Log in" }).click();
+    await live(page);
+    await page.getByText("No job matches.").waitFor();
+    await drop(page, [{ name: "own.csv", content: people(null) }]);
+    await send(page);
+    await page.locator(".jobs tbody tr", { hasText: "own.csv" }).waitFor();
+    assert.equal(await page.locator(".jobs tbody tr").count(), 1);
+    await page.context().close();
+  },
+
+  async "a client with access read sees all of it and can do none of it"({ browser, daemon }) {
+    const page = await open(browser, `${daemon.url}/`, { expected: ["403"] });
+    await page.getByLabel("Client id").fill("viewer");
+    await page.getByLabel("Client secret").fill("viewer-secret");
+    await page.getByRole("button", { name: "Log in" }).click();
+    await live(page);
+    await page.locator(".tile").first().waitFor();
+    await page.locator("header .badge", { hasText: "read only" }).waitFor();
+    assert.equal(await page.getByRole("button", { name: /Pause|Add files/ }).count(), 0);
+    const status = await page.evaluate(async () => {
+      const { csrf_token } = await (await fetch("ui/session")).json();
+      return (await fetch("v1/instances/default/pause", { method: "POST", headers: { "X-CSRF-Token": csrf_token } })).status;
+    });
+    assert.equal(status, 403);
+    await page.goto(`${daemon.url}/?view=jobs`);
+    await live(page);
+    assert.equal(await page.getByRole("button", { name: /Cancel|Retry/ }).count(), 0);
+    await page.context().close();
+  },
+
+  async "another origin can change nothing and read nothing"({ browser, daemon }) {
+    const other = http.createServer((request, response) => response.setHeader("content-type", "text/html").end("<!doctype html><title>other</title>"));
+    await new Promise((resolve) => other.listen(0, "127.0.0.1", resolve));
+    const page = await open(browser, `http://127.0.0.1:${other.address().port}/`, { expected: ["403", "421", "CORS", "ERR_FAILED", "Failed to load"] });
+    for (const base of [daemon.local, daemon.url]) {
+      const read = await page.evaluate(async (base) => {
+        await fetch(`${base}/v1/instances/default/pause`, { method: "POST", mode: "no-cors", credentials: "include" });
+        return fetch(`${base}/v1/status`, { credentials: "include" }).then(() => "read", () => "refused");
+      }, base);
+      assert.equal(read, "refused");
+    }
+    // A form is sent without the checks that fetch has.
+    await page.evaluate((base) => {
+      const form = Object.assign(document.createElement("form"), { method: "post", action: `${base}/v1/instances/default/pause` });
+      document.body.append(form);
+      form.submit();
+    }, daemon.local);
+    await page.waitForURL(/pause/);
+    // DNS rebinding: a name of another site that leads to this machine.
+    for (const base of [daemon.local, daemon.url]) {
+      const answer = await page.goto(base.replace("127.0.0.1", "rebound.example.com"));
+      assert.ok(answer.status() >= 400 && answer.status() < 500, `${base}: ${answer.status()}`);
+    }
+    const { instances } = JSON.parse(await daemon.cli("status", "--json"));
+    assert.equal(instances.default.pause, null);
+    await page.context().close();
+    other.close();
+  },
+
+  async "pictures of the page, light, dark and narrow"({ browser, daemon }) {
+    const reasons = [...Array(9).fill("Value 'XX' is invalid for Country"), ...Array(5).fill("Lead is already being updated"), "Email is on the blocklist"];
+    const partners = await daemon.add("partner-leads.csv", people(...reasons.flatMap((reason) => [null, reason, null, null])));
+    await endsAs(daemon, partners.id, "complete");
+    // Imports that last until the pictures are made.
+    const lasting = (n, rows) => `email,firstName,note\n${Array.from({ length: rows }, (_, i) => `p${n}-${i}@example.com,Ada,${i ? "" : "!lasts:10m"}\n`).join("")}`;
+    const names = ["webinar-registrations.csv", "newsletter-optins.csv", "trade-fair-oslo.csv", "crm-export-2026-11-26.csv"];
+    const made = [];
+    for (let n = 0; n < 14; n++) {
+      const options = n % 4 === 1 ? ["--list-id", "1001"] : n % 4 === 2 ? ["--group", "nightly"] : [];
+      made.push((await daemon.add(names[n % 4], lasting(n, 40 + 37 * n), ...options)).id);
+    }
+    const views = [
+      ["overview-light", "/", { colorScheme: "light" }],
+      ["overview-dark", "/", { colorScheme: "dark" }],
+      ["overview-narrow", "/", { colorScheme: "light", viewport: { width: 390, height: 844 } }],
+      ["jobs-dark", "/?view=jobs", { colorScheme: "dark" }],
+      ["jobs-narrow", "/?view=jobs", { colorScheme: "dark", viewport: { width: 390, height: 844 } }],
+    ];
+    for (const [name, path, options] of views) {
+      const page = await open(browser, daemon.local + path, options);
+      await live(page);
+      await page.locator(path === "/" ? ".tile.importing" : ".jobs tbody tr").first().waitFor();
+      await accessible(page, name);
+      const width = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+      assert.ok(width[0] <= width[1], `${name} is wider than its window: ${width}`);
+      await picture(page, name);
+      await page.context().close();
+    }
+    // The switch overrides the system's setting, and is kept.
+    const page = await open(browser, `${daemon.local}/`, { colorScheme: "dark" });
+    const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const dark = await background();
+    await page.getByRole("button", { name: "Theme: System" }).click();
+    await page.getByRole("button", { name: "Theme: Light" }).waitFor();
+    const light = await background();
+    assert.notEqual(light, dark);
+    await page.reload();
+    await page.getByRole("button", { name: "Theme: Light" }).waitFor();
+    assert.equal(await background(), light);
+    // One job, with its rows.
+    await page.goto(`${daemon.local}/?job=${partners.id}`);
+    await page.getByRole("button", { name: "Show the first 50 failed rows" }).click();
+    await page.locator(".rows tbody tr").first().waitFor();
+    await picture(page, "job-light");
+    await page.context().close();
+    await daemon.cli("cancel", ...made.map(String), "--yes").catch(() => {});
+  },
+
+  async "first load and list with many jobs are quick"({ browser, daemon }) {
+    const jobs = Number(process.env.JOBS);
+    await daemon.cli("pause");
+    await daemon.addMany(jobs, "email\na@example.com\n");
+    const page = await open(browser, `${daemon.local}/`);
+    await page.locator(".tile").first().waitFor();
+    const load = await page.evaluate(() => {
+      const [document] = performance.getEntriesByType("navigation");
+      const files = performance.getEntriesByType("resource").filter(({ name }) => name.includes("/ui/") && !name.endsWith("/session"));
+      return {
+        bytes: [document, ...files].reduce((sum, entry) => sum + entry.encodedBodySize, 0),
+        paint: Math.round(performance.getEntriesByName("first-contentful-paint")[0].startTime),
+        blocking: files.filter(({ renderBlockingStatus }) => renderBlockingStatus === "blocking").map(({ name }) => name),
+      };
+    });
+    // Nothing but the document comes before the first paint.
+    assert.deepEqual(load.blocking, []);
+    assert.ok(load.bytes < 100_000, `${load.bytes} bytes`);
+    console.log(`      first load: ${load.bytes} bytes, first paint after ${load.paint} ms`);
+    const timed = async (what, address, shown) => {
+      const began = Date.now();
+      await page.goto(daemon.local + address);
+      await page.getByText(shown).first().waitFor();
+      const took = Date.now() - began;
+      console.log(`      ${what} with ${jobs} jobs: ${took} ms`);
+      assert.ok(took < 2000, `${what}: ${took} ms`);
+    };
+    await timed("overview", "/", "Newest jobs");
+    await timed("list", "/?view=jobs", `many-${jobs - 1}.csv`);
+    await timed("list by state", "/?state=pending", `many-${jobs - 1}.csv`);
+    await timed("list by a part of the name that none has", "/?q=nothing-has-this", "No job matches.");
+    await page.context().close();
+  },
+};
