@@ -17,11 +17,12 @@ pub(super) struct Asset {
     pub content: &'static str,
 }
 
-const ASSETS: [Asset; 16] = [
+const ASSETS: [Asset; 17] = [
     Asset::script("actions.js", include_str!("assets/actions.js")),
     Asset::script("add.js", include_str!("assets/add.js")),
     Asset::script("api.js", include_str!("assets/api.js")),
     Asset::script("app.js", include_str!("assets/app.js")),
+    Asset::script("charts.js", include_str!("assets/charts.js")),
     Asset::script("dialog.js", include_str!("assets/dialog.js")),
     Asset::script("dom.js", include_str!("assets/dom.js")),
     Asset::script("drops.js", include_str!("assets/drops.js")),

@@ -136,6 +136,25 @@ export const cases = {
     await page.context().close();
   },
 
+  async "plots count what was imported and what failed"({ browser, daemon }) {
+    const { id } = await daemon.add("plotted.csv", people("Bad country", null));
+    await endsAs(daemon, id, "complete");
+    const { rows, jobs, uploads } = JSON.parse(await daemon.cli("stats", "--window", "7d", "--json"));
+    const total = (numbers) => numbers.reduce((sum, number) => sum + number, 0).toLocaleString("en");
+    const page = await open(browser, `${daemon.local}/`);
+    await page.getByRole("button", { name: "Week" }).click();
+    for (const [title, text] of [["Rows", `${total(rows.failed)} failed`], ["Jobs ended", `${total(jobs.done)} complete`], ["Uploads", `${total(uploads)} uploads`]]) {
+      await page.locator("figure", { hasText: title }).locator(".legend", { hasText: text }).waitFor();
+    }
+    assert.ok(await page.locator("figure svg rect.c3").count() > 0, "failed rows are drawn");
+    const plot = page.locator("figure svg").first();
+    assert.match(await plot.getAttribute("aria-label"), /^Rows: [0-9,]+ imported/);
+    const box = await plot.boundingBox();
+    await page.mouse.move(box.x + box.width - 2, box.y + box.height / 2);
+    await page.locator(".readout", { hasText: "failed" }).waitFor();
+    await page.context().close();
+  },
+
   async "a lost connection is told, and what was missed is shown after it"({ browser, daemon }) {
     const page = await open(browser, `${daemon.local}/?view=jobs`, { expected: ["ERR_", "Failed to load resource"] });
     await live(page);

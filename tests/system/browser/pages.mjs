@@ -77,6 +77,6 @@ const output = process.env.PICTURES;
 
 export async function picture(page, name) {
   const path = `${output}/${name}.png`;
-  await page.screenshot({ path });
+  await page.screenshot({ path, fullPage: true });
   assert.ok(statSync(path).size > 5000, `${path} is empty`);
 }

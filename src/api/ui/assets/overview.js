@@ -1,6 +1,7 @@
-// The first view: what each instance does now, its queue, and the newest jobs.
+// The first view: what each instance does now, its queue, plots of the past, and the newest jobs.
 
 import { get, mayWrite } from "./api.js";
+import { charts } from "./charts.js";
 import { pauseInstance, resumeInstance } from "./actions.js";
 import { h } from "./dom.js";
 import { clock, count, duration, full, now, plural, target, until } from "./format.js";
@@ -16,6 +17,7 @@ export class Overview {
   constructor(changed) {
     this.changed = changed;
     this.queueLimits = {};
+    this.stats = charts(changed);
   }
 
   async load() {
@@ -24,6 +26,7 @@ export class Overview {
     const limit = (name) => this.queueLimits[name] ?? QUEUE_STEPS[0];
     const queues = names.map((name) => get(`v1/instances/${encodeURIComponent(name)}/queue`, { limit: limit(name) }));
     const newest = get("v1/jobs", { limit: NEWEST });
+    this.stats.load();
     this.data = { status, queues: await Promise.all(queues), jobs: (await newest).jobs };
   }
 
@@ -33,6 +36,7 @@ export class Overview {
     return [
       status.drop && dropNotice(status.drop),
       queues.map((queue) => this.#instance(queue, status.instances[queue.instance])),
+      this.stats.render(),
       h(
         "section",
         { class: "panel", "aria-labelledby": "newest-title" },
