@@ -25,7 +25,11 @@ export const cases = {
     await live(page);
     await drop(page, [{ name: "dropped.csv", content: people("Bad country", null, "Bad country", "Blocked") }]);
     await accessible(page, "the form");
-    await send(page);
+    await page.getByRole("button", { name: "Check 1 file" }).click();
+    await page.locator("dialog .good .result", { hasText: "4 rows, 3 columns, 1 batch" }).waitFor();
+    assert.equal(JSON.parse(await daemon.cli("list", "--json")).jobs.length, 0, "a check adds nothing");
+    await page.getByRole("button", { name: "Send 1 file" }).click();
+    await page.locator("dialog[open]").waitFor({ state: "detached" });
     const id = await newestId(daemon);
     await row(page, id).getByRole("link").first().click();
     await page.locator(".badge", { hasText: "complete" }).first().waitFor();
@@ -41,11 +45,15 @@ export const cases = {
   },
 
   async "a file that cannot be imported is refused with the line"({ browser, daemon }) {
-    const page = await open(browser, `${daemon.local}/`, { expected: ["422"] });
+    const page = await open(browser, `${daemon.local}/`);
     await live(page);
-    await drop(page, [{ name: "ragged.csv", content: "email,firstName\na@example.com,Ada,x\n" }]);
-    await page.locator("dialog[open] button[type=submit]").click();
+    await drop(page, [{ name: "ragged.csv", content: "email,firstName\na@example.com,Ada,x\n" }, { name: "whole.csv", content: people(null) }]);
+    await page.getByRole("button", { name: "Check 2 files" }).click();
     await page.locator("dialog[open] .refused .result", { hasText: "line 2 has 3" }).waitFor();
+    // A change of the form makes the check count no more.
+    await page.getByRole("button", { name: "Send 1 file" }).waitFor();
+    await page.getByLabel("Custom object").check();
+    await page.getByRole("button", { name: "Check 2 files" }).waitFor();
     await page.context().close();
   },
 

@@ -1,4 +1,4 @@
-// Adding files: the form for the target and its options, and the upload with its progress.
+// Adding files: the form for the target and its options, the checks' result, and the upload with its progress.
 
 import { get, upload } from "./api.js";
 import { openDialog, say } from "./dialog.js";
@@ -23,10 +23,11 @@ export async function addFiles(files) {
   if (open) {
     if (open.state.busy) return;
     open.state.entries.push(...files.map(entry));
+    open.state.checked = false;
     open.draw();
     return;
   }
-  const state = { entries: files.map(entry), options: { target: "leads" }, instances: [], busy: false, error: null };
+  const state = { entries: files.map(entry), options: { target: "leads" }, instances: [], busy: false, checked: false, error: null };
   open = openDialog("Add files", (dialog) => form(dialog, state), { wide: true, onClose: () => (open = null) });
   open.element.classList.add("add");
   open.state = state;
@@ -67,7 +68,7 @@ function form(dialog, state) {
     {
       onSubmit: (event) => {
         event.preventDefault();
-        sendFiles(dialog, state);
+        advance(dialog, state);
       },
     },
     h("ul", { class: "files", "aria-label": "Files" }, entries.map((item) => fileRow(item, dialog, state))),
@@ -118,10 +119,16 @@ function form(dialog, state) {
 const sendable = ({ entries }) => entries.filter(({ state }) => state !== "refused" && state !== "sent");
 const sentAll = ({ entries }) => entries.length > 0 && entries.every(({ state }) => state === "sent");
 
-const submitLabel = (state) => (state.busy ? "Sending…" : `Send ${plural(sendable(state).length, "file")}`);
+function submitLabel(state) {
+  if (state.busy) return state.checked ? "Sending…" : "Checking…";
+  const number = sendable(state).length;
+  if (state.options.no_check === "true" || state.checked) return `Send ${plural(number, "file")}`;
+  return `Check ${plural(number, "file")}`;
+}
 
-/** After a change of the form, what was refused before may be accepted. */
+/** After a change of the form, what was checked before counts no more. */
 function reset(state) {
+  state.checked = false;
   state.error = null;
   for (const item of state.entries) {
     if (item.state === "sent") continue;
@@ -162,19 +169,21 @@ function parameters({ options }, item) {
   return { ...given, filename: item.file.name, format: item.format };
 }
 
-/** Sends the files, one after the other. */
-async function sendFiles(dialog, state) {
+/** Checks the files; when they are checked, sends them. */
+async function advance(dialog, state) {
   const draw = () => dialog.element.open && dialog.draw();
   const files = sendable(state);
   state.busy = true;
   state.error = null;
   state.stop = new AbortController();
   draw();
+  const checking = !state.checked && state.options.no_check !== "true";
   for (const item of files) {
     if (state.stop.signal.aborted) break;
-    await sendFile(item, state, draw);
+    await (checking ? checkFile(item, state, draw) : sendFile(item, state, draw));
     draw();
   }
+  if (checking) state.checked = !state.stop.signal.aborted && !state.entries.some((item) => item.state === "lost");
   state.busy = false;
   state.stop = null;
   draw();
@@ -185,10 +194,22 @@ async function sendFiles(dialog, state) {
   }
 }
 
+async function checkFile(item, state, draw) {
+  Object.assign(item, { state: "sending", sent: 0, text: "" });
+  try {
+    const found = await send("v1/check", item, state, draw);
+    item.warnings = found.warnings ?? [];
+    if (found.ok === false) Object.assign(item, { state: "refused", text: found.detail });
+    else Object.assign(item, { state: "good", text: describe(found.layout) });
+  } catch (error) {
+    fail(item, error);
+  }
+}
+
 async function sendFile(item, state, draw) {
   Object.assign(item, { state: "sending", sent: 0, text: "" });
   try {
-    const job = await send(item, state, draw);
+    const job = await send("v1/jobs", item, state, draw, { "Idempotency-Key": item.key });
     Object.assign(item, { state: "sent", job, warnings: job.warnings });
   } catch (error) {
     fail(item, error);
@@ -197,7 +218,7 @@ async function sendFile(item, state, draw) {
 
 const fail = (item, error) => Object.assign(item, { state: error.status >= 400 && error.status < 500 ? "refused" : "lost", text: error.message });
 
-function send(item, state, draw) {
+function send(path, item, state, draw, headers) {
   let drawn = 0;
   const onProgress = (sent) => {
     item.sent = sent;
@@ -205,5 +226,10 @@ function send(item, state, draw) {
     drawn = Date.now();
     draw();
   };
-  return upload({ path: "v1/jobs", parameters: parameters(state, item), file: item.file, headers: { "Idempotency-Key": item.key }, onProgress, signal: state.stop.signal });
+  return upload({ path, parameters: parameters(state, item), file: item.file, headers, onProgress, signal: state.stop.signal });
+}
+
+function describe(layout) {
+  if (!layout) return "no fault was found";
+  return `${plural(layout.rows, "row")}, ${plural(layout.columns.length, "column")}, ${plural(layout.parts.length, "batch")}`;
 }
