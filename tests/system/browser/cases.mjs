@@ -85,6 +85,7 @@ export const cases = {
     const autumn = await daemon.add("autumn-fair.csv", people("Late"));
     for (const { id } of [spring, autumn]) await endsAs(daemon, id, "complete");
     const page = await open(browser, `${daemon.local}/?view=jobs`);
+    await page.getByLabel("File name").waitFor();
     await page.keyboard.press("/");
     await page.keyboard.type("-fair");
     await page.waitForURL(/q=-fair/);
@@ -174,6 +175,19 @@ export const cases = {
     await live(page);
     await page.locator("#connection").waitFor({ state: "hidden" });
     await row(page, id).waitFor();
+    await page.context().close();
+  },
+
+  async "a page without a stream reads at intervals"({ browser, daemon }) {
+    const page = await open(browser, `${daemon.local}/favicon.ico`, { expected: ["404", "503"] });
+    await page.route("**/v1/events", (route) => route.fulfill({ status: 503 }));
+    await page.goto(`${daemon.local}/?view=jobs`);
+    await page.locator(".live", { hasText: "Every 5 s" }).waitFor();
+    await page.locator("#connection").waitFor({ state: "hidden" });
+    const { id } = await daemon.add("polled.csv", people(null));
+    await row(page, id).waitFor();
+    await page.unrouteAll({ behavior: "ignoreErrors" });
+    await live(page);
     await page.context().close();
   },
 
@@ -294,6 +308,59 @@ export const cases = {
     assert.equal(instances.default.pause, null);
     await page.context().close();
     other.close();
+  },
+
+  async "a path prefix works behind a proxy that keeps it and one that removes it"({ browser, daemon }) {
+    const prefixed = await daemon.another('ui_prefix = "/tools/queue"\n');
+    for (const keep of [true, false]) {
+      const proxy = http.createServer((request, response) => {
+        const path = keep ? request.url : request.url.replace(/^\/tools\/queue/, "");
+        const { method, headers } = request;
+        if (!request.url.startsWith("/tools/queue")) return response.writeHead(404).end();
+        const onward = http.request({ host: "127.0.0.1", port: prefixed.port, path, method, headers }, (answer) => {
+          response.writeHead(answer.statusCode, answer.headers);
+          response.flushHeaders();
+          answer.pipe(response);
+          response.on("close", () => answer.destroy());
+        });
+        onward.on("error", () => response.destroy());
+        request.pipe(onward);
+      });
+      await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+      const page = await open(browser, `http://127.0.0.1:${proxy.address().port}/tools/queue/?view=jobs`);
+      await page.getByLabel("Client id").fill("crm");
+      await page.getByLabel("Client secret").fill("crm-secret");
+      await page.getByRole("button", { name: "Log in" }).click();
+      await live(page);
+      assert.match(page.url(), /\/tools\/queue\/\?view=jobs$/);
+      await drop(page, [{ name: `kept-${keep}.csv`, content: people(null) }]);
+      await send(page);
+      await page.locator(".jobs tbody tr", { hasText: `kept-${keep}.csv` }).waitFor();
+      await page.getByRole("link", { name: "Overview" }).click();
+      await page.locator(".tile").first().waitFor();
+      assert.match(page.url(), /\/tools\/queue\/$/);
+      await page.context().close();
+      proxy.closeAllConnections();
+      proxy.close();
+    }
+    await prefixed.close();
+  },
+
+  async "places of others are shown as taken"({ browser, daemon }) {
+    const page = await open(browser, `${daemon.local}/favicon.ico`, { expected: ["404"] });
+    const others = ["other-integration", "other-instance", "queued"].map((state) => ({ state, import: null, since: null, estimated_end: null }));
+    await page.route("**/v1/instances/default/queue*", async (route) => {
+      const answer = await (await route.fetch()).json();
+      await route.fulfill({ json: { ...answer, slots: others, queue: [{ job: null, estimated_start: null }] } });
+    });
+    await page.goto(`${daemon.local}/`);
+    const taken = page.locator(".tile.taken");
+    await taken.nth(2).waitFor();
+    assert.deepEqual(await taken.locator(".clip").allInnerTexts(), ["by another program, as Marketo's error 1016 shows", "by another instance of this subscription", "by another client"]);
+    assert.equal(await page.locator(".tile.free").count(), 7);
+    await page.getByRole("cell", { name: "taken by another client" }).waitFor();
+    await page.unrouteAll({ behavior: "ignoreErrors" });
+    await page.context().close();
   },
 
   async "pictures of the page, light, dark and narrow"({ browser, daemon }) {

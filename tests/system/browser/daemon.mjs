@@ -1,6 +1,6 @@
 // A daemon for the browser's cases: it can be stopped and started again at the same addresses.
 import { execFile, spawn } from "node:child_process";
-import { openSync, writeFileSync } from "node:fs";
+import { mkdirSync, openSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import net from "node:net";
 import { promisify } from "node:util";
@@ -17,11 +17,15 @@ async function freePort() {
 }
 
 export class Daemon {
-  constructor({ marqueue, folder, simulator }) {
+  /** `api` are further lines of the table `[api]`. */
+  constructor({ marqueue, folder, simulator, api = "" }) {
+    this.api = api;
     this.marqueue = marqueue;
     this.folder = folder;
     this.socket = `${folder}/m.sock`;
     this.simulator = simulator;
+    // A case that throws outside of its promise ends this program at once.
+    process.on("exit", () => this.process?.kill("SIGKILL"));
   }
 
   /** Writes the configuration, starts the daemon, and forwards a port to its socket as `ssh -L` does. */
@@ -30,7 +34,7 @@ export class Daemon {
     this.url = `http://127.0.0.1:${this.port}`;
     const client = (id, access) => `[[api.clients]]\nclient_id = "${id}"\nclient_secret = "${id}-secret"\naccess = "${access}"\n`;
     const instance = (name) => `[instances.${name}]\nbase_url = "${this.simulator}"\nclient_id = "simulator"\nclient_secret = "secret"\n`;
-    const text = `[store]\npath = "${this.folder}/q.db"\nreserve_bytes = 0\n[api]\nsocket = "${this.socket}"\nlisten = "127.0.0.1:${this.port}"\n${client("crm", "write")}${client("viewer", "read")}${instance("default")}polling = {min = "100ms", max = "1s"}\n`;
+    const text = `[store]\npath = "${this.folder}/q.db"\nreserve_bytes = 0\n[api]\nsocket = "${this.socket}"\nlisten = "127.0.0.1:${this.port}"\n${this.api}${client("crm", "write")}${client("viewer", "read")}${instance("default")}polling = {min = "100ms", max = "1s"}\n`;
     writeFileSync(`${this.folder}/marqueue.toml`, text, { mode: 0o600 });
     await this.start();
     const forward = net.createServer((near) => {
@@ -42,6 +46,16 @@ export class Daemon {
     await new Promise((resolve) => forward.listen(0, "127.0.0.1", resolve));
     this.forward = forward;
     this.local = `http://127.0.0.1:${forward.address().port}`;
+  }
+
+  /** Opens a second daemon with further lines of the table `[api]`. */
+  async another(api) {
+    const { marqueue, simulator } = this;
+    const folder = `${this.folder}/another`;
+    mkdirSync(folder);
+    const daemon = new Daemon({ marqueue, folder, simulator, api });
+    await daemon.open();
+    return daemon;
   }
 
   async start() {

@@ -37,7 +37,7 @@ function draw() {
   render(main, state.error && notice(state.error), h("div", { key: state.name }, state.view.render()));
 }
 
-const SIGNS = { connecting: ["quiet", "Connecting"], live: ["good", "Live"], lost: ["bad", "Not connected"] };
+const SIGNS = { connecting: ["quiet", "Connecting"], live: ["good", "Live"], polling: ["quiet", "Every 5 s"], lost: ["bad", "Not connected"] };
 
 function drawHead() {
   const [tone, text] = SIGNS[state.connection];
@@ -82,6 +82,7 @@ async function read() {
     if (view === state.view) state.error = null;
   } catch (error) {
     // That no daemon answers is said by the sign of the connection.
+    if (error.status === 0 && state.connection === "polling") lose();
     if (view === state.view) state.error = error.status === 0 ? null : error.message;
   }
   loading = false;
@@ -89,6 +90,28 @@ async function read() {
   draw();
   if (wanted || view !== state.view) read();
   else schedule(IDLE_READ_MS);
+}
+
+function lose() {
+  if (state.connection !== "lost") state.lostAt = Date.now();
+  state.connection = "lost";
+  clearTimeout(timer);
+  draw();
+}
+
+/** The stream has ended: without a daemon the page waits for it; with one it reads at intervals until there is a stream. */
+async function onLost() {
+  if (state.connection === "polling") return;
+  lose();
+  try {
+    // A session that has ended leads to the login.
+    await openSession();
+  } catch {
+    return;
+  }
+  if (state.connection !== "lost") return;
+  state.connection = "polling";
+  read();
 }
 
 /** Reads after this time at the latest, and not sooner after the last read than `MIN_READ_MS`. */
@@ -111,7 +134,9 @@ async function show(parameters) {
   const list = parameters.get("view") === "jobs" || FILTERS.some((name) => parameters.get(name));
   state.error = null;
   if (id && /^\d+$/.test(id)) {
-    const { JobView } = await import("./job.js");
+    const module = await import("./job.js").catch(() => null);
+    if (!module) return fail(new Error("The job's page can't be loaded: no daemon answers."));
+    const { JobView } = module;
     // Another address may have been opened meanwhile.
     if (new URLSearchParams(location.search).get("job") !== id) return;
     state.view = new JobView(changed, Number(id));
@@ -161,21 +186,14 @@ async function start() {
     },
     // Everything is read after the stream is open, so that no change falls in between.
     onOpen: () => {
-      const back = state.connection === "lost";
+      const back = state.connection !== "connecting";
       state.connection = "live";
       state.lostAt = null;
       // The daemon may have been started anew, with another token.
       if (back) openSession().catch(fail);
       read();
     },
-    onLost: () => {
-      if (state.connection !== "lost") state.lostAt = Date.now();
-      state.connection = "lost";
-      clearTimeout(timer);
-      draw();
-      // A session that has ended leads to the login.
-      openSession().catch(() => {});
-    },
+    onLost,
   }).start();
   show(new URLSearchParams(location.search));
 }

@@ -1,11 +1,16 @@
 // Files that are dropped anywhere on the page.
 
 import { mayWrite } from "./api.js";
+import { say } from "./dialog.js";
 
 /** Opens the form for new files. It is loaded when it is first needed. */
 export async function addFiles(files) {
-  const form = await import("./add.js");
-  form.addFiles(files);
+  try {
+    const form = await import("./add.js");
+    form.addFiles(files);
+  } catch {
+    say("The form can't be loaded: no daemon answers.");
+  }
 }
 
 /** Lets files be dropped anywhere on the page. */

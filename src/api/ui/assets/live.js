@@ -42,7 +42,7 @@ export class Live {
       this.#rest();
       this.handlers.onLost();
       this.#retry = setTimeout(() => this.#open(), this.#wait);
-      this.#wait = Math.min(this.#wait * 2, 10_000);
+      this.#wait = Math.min(this.#wait * 1.5, 5000);
     };
   }
 }
