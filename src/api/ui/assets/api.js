@@ -17,7 +17,13 @@ export class ApiError extends Error {
 }
 
 /** The login form keeps the query, and opens the same view afterwards. */
-const openLogin = () => location.assign(`ui/login${location.search}`);
+let leaving = false;
+const openLogin = () => {
+  // Several calls can fail at once, and a second navigation would abort the first.
+  if (!leaving) location.assign(`ui/login${location.search}`);
+  leaving = true;
+};
+addEventListener("pageshow", () => (leaving = false));
 
 async function problem(response) {
   let text = `the daemon answered ${response.status}`;

@@ -101,12 +101,13 @@ function lose() {
 
 /** The stream has ended: without a daemon the page waits for it; with one it reads at intervals until there is a stream. */
 async function onLost() {
-  if (state.connection === "polling") return;
-  lose();
+  if (state.connection !== "polling") lose();
   try {
     // A session that has ended leads to the login.
     await openSession();
   } catch {
+    // A stream may have opened meanwhile.
+    if (state.connection !== "live") lose();
     return;
   }
   if (state.connection !== "lost") return;
