@@ -29,6 +29,7 @@ mod scale;
 mod shared_report;
 mod shared_writes;
 mod slots;
+mod web_page;
 
 /// The names of the parts. Their tables stand between marks of the same name on the page.
 const PARTS: &[&str] = &[
@@ -41,6 +42,7 @@ const PARTS: &[&str] = &[
     "packing",
     "instances",
     "scale",
+    "page",
     "peers",
 ];
 
@@ -122,6 +124,9 @@ fn main() -> ExitCode {
         }
         if wanted("scale") {
             scale::measure(&mut report).await;
+        }
+        if wanted("page") {
+            web_page::measure(&mut report).await;
         }
         if wanted("peers") {
             peers::measure(&mut report).await;

@@ -3,7 +3,7 @@
 //!
 //! A cost is processor time of the daemon, since wall times on shared machines say more about the others.
 
-mod fill;
+pub mod fill;
 mod plot;
 
 use std::time::Duration;
