@@ -85,7 +85,8 @@ impl WriteGroup {
         self.replies.push(write(Err(error)).await.reply);
     }
 
-    /// Begins what is rolled back if the next write fails.
+    /// Begins what is rolled back if the next write fails. A write must return each error of the database: after some,
+    /// SQLite rolls back the transaction itself, and a savepoint would begin another one without the writes before it.
     async fn begin_undo_scope(&mut self, conn: &mut SqliteConnection) -> Result<UndoScope, StoreError> {
         let sql = match self.content {
             TransactionContent::Nothing => return Ok(UndoScope::Transaction),
@@ -124,8 +125,7 @@ impl WriteGroup {
         self.health.record_error(&error);
         self.changes.truncate(published_before);
         // If there is nothing to roll back to, SQLite has rolled back the whole transaction because of this error.
-        let undone = sqlx::query(undo.undo()).execute(&mut **transaction).await;
-        undone.map(drop).map_err(|_| error)
+        undo.undo(transaction, error).await
     }
 }
 

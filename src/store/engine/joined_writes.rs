@@ -99,7 +99,7 @@ async fn run<I: Send + Sync, O: Send>(
         Err(error) => error,
     };
     tracing::debug!(%error, writes = inputs.len(), "writing together failed; writing one by one");
-    tx.restart().await.map_err(|_| error.clone())?;
+    tx.restart(error.clone()).await?;
     let mut results = Vec::with_capacity(inputs.len());
     for input in inputs.chunks(1) {
         let part = tx.begin_part().await?;

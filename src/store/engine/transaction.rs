@@ -18,12 +18,20 @@ pub(crate) enum UndoScope {
 }
 
 impl UndoScope {
-    /// Returns the statement that undoes the write. It fails if SQLite has rolled back the transaction itself.
-    pub(super) fn undo(self) -> &'static str {
-        match self {
-            UndoScope::Transaction => "ROLLBACK; BEGIN IMMEDIATE",
+    /// Undoes a write that failed with `cause`. A transaction is open afterwards.
+    ///
+    /// # Errors
+    /// `cause` if SQLite has rolled back the transaction itself because of it; or why no other transaction begins.
+    pub(super) async fn undo(self, conn: &mut SqliteConnection, cause: StoreError) -> Result<(), StoreError> {
+        let rollback = match self {
+            UndoScope::Transaction => "ROLLBACK",
             UndoScope::Savepoint => "ROLLBACK TO one",
+        };
+        sqlx::query(rollback).execute(&mut *conn).await.map_err(|_| cause)?;
+        if self == UndoScope::Transaction {
+            sqlx::query("BEGIN IMMEDIATE").execute(conn).await?;
         }
+        Ok(())
     }
 }
 
@@ -78,14 +86,13 @@ impl<'c> StoreTx<'c> {
         StoreTx { read: ReadTx::new(conn), changes, budget, published_before, undo }
     }
 
-    /// Undoes what the write has done so far, so that it can begin again.
+    /// Undoes what the write has done so far, so that it can begin again. `cause` is why.
     ///
     /// # Errors
-    /// A database error: the transaction has been rolled back as a whole.
-    pub(crate) async fn restart(&mut self) -> Result<(), StoreError> {
+    /// `cause` or another database error: the transaction has been rolled back as a whole.
+    pub(crate) async fn restart(&mut self, cause: StoreError) -> Result<(), StoreError> {
         self.changes.truncate(self.published_before);
-        sqlx::query(self.undo.undo()).execute(&mut *self.read.conn).await?;
-        Ok(())
+        self.undo.undo(&mut *self.read.conn, cause).await
     }
 
     /// Begins a part of the write that can be undone alone. Parts do not nest.
