@@ -19,7 +19,7 @@ use crate::api::auth::request_origin::{OriginError, TlsUse, check_origin};
 use crate::api::auth::session_table::{BrowserSession, is_csrf_token};
 use crate::api::dto::Problem;
 use crate::api::state::{AppState, SharedState};
-use crate::api::ui::security_headers::protect_response;
+use crate::api::ui::security_headers::{keep_from_other_sites, protect_response};
 use crate::http_server::Peer;
 use crate::secret::Secret;
 
@@ -38,7 +38,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Where a request comes from, as the browser says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FetchSite {
-    /// From the page itself, from the user, or not said.
+    /// From the page itself, from the user, or without the header.
     Own,
     /// From a page of another site or another host.
     Other,
@@ -65,10 +65,14 @@ async fn check_and_serve(daemon: &AppState, mut request: Request, next: Next) ->
         && (has_cookie || headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE));
     let is_page = is_page(request.uri().path());
     if !is_browser && !is_page {
-        if !headers.get(AUTHORIZATION).is_some_and(is_bearer) && is_socket(&request) {
-            daemon.hosts.check_rebinding(request.uri(), headers).map_err(refusal)?;
+        if headers.get(AUTHORIZATION).is_some_and(is_bearer) || !is_socket(&request) {
+            return Ok(next.run(request).await);
         }
-        return Ok(next.run(request).await);
+        daemon.hosts.check_rebinding(request.uri(), headers).map_err(refusal)?;
+        // It may be a script or an image of another site, for which browsers send none of these headers.
+        let mut response = next.run(request).await;
+        keep_from_other_sites(response.headers_mut());
+        return Ok(response);
     }
     let tls = if is_socket(&request) { TlsUse::Plain } else { daemon.hosts.tls() };
     let host = daemon.hosts.check_host(request.uri(), headers).map_err(refusal)?;

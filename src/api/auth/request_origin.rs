@@ -39,7 +39,7 @@ pub struct AllowedHosts {
 pub(crate) enum TlsUse {
     /// It has a certificate.
     Tls,
-    /// It speaks plain HTTP; a proxy in front may use TLS.
+    /// It serves plain HTTP; a proxy in front may use TLS.
     Plain,
 }
 
@@ -80,17 +80,19 @@ impl AllowedHosts {
         Authority::parse(&text).filter(|authority| self.allows(authority)).ok_or_else(unknown)
     }
 
-    /// Checks the host of a request over the socket that has no sign of a browser: only a name with a dot that is not
-    /// allowed is refused. A browser's GET after DNS rebinding has no such sign, and its host has a dot: a site can
-    /// make no other name resolve. Programs may use any name without one, as `http://marqueue/`.
+    /// Checks the host of a request over the socket that has no sign of a browser. A browser's GET after DNS rebinding
+    /// has no such sign. Programs may use a name of one word, as `http://marqueue/`, or none. Every other host has to be
+    /// an allowed one; what is no host at all is refused too, since some browsers and resolvers accept it.
     pub(super) fn check_rebinding(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), OriginError> {
-        let hosts = headers.get_all(HOST).iter().filter_map(|host| host.to_str().ok());
-        for text in hosts.chain(uri.authority().map(|authority| authority.as_str())) {
-            let authority = Authority::parse(text).filter(|authority| !self.allows(authority));
-            if let Some(Authority { host: HostKind::Name(name), .. }) = authority
-                && name.contains('.')
-            {
-                return Err(OriginError::HostUnknown(text.to_owned()));
+        let hosts = headers.get_all(HOST).iter().map(|host| String::from_utf8_lossy(host.as_bytes()));
+        for text in hosts.chain(uri.authority().map(|authority| authority.as_str().into())) {
+            let is_allowed = match Authority::parse(&text) {
+                // "word." is a top-level domain.
+                Some(authority) => self.allows(&authority) || !text.contains('.'),
+                None => text.is_empty(),
+            };
+            if !is_allowed {
+                return Err(OriginError::HostUnknown(text.into_owned()));
             }
         }
         Ok(())
@@ -118,7 +120,7 @@ pub(super) fn check_origin(headers: &HeaderMap, host: &Authority, tls: TlsUse) -
     Ok(())
 }
 
-/// Returns whether the browser says that the page came by TLS. Behind a proxy nothing else tells.
+/// Returns whether the page came by TLS, by its origin: behind a proxy no other header has it.
 pub(crate) fn is_https_origin(headers: &HeaderMap) -> bool {
     headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"))
 }
@@ -186,6 +188,8 @@ fn normal_name(name: &str) -> String {
 mod tests {
     use std::path::Path;
 
+    use axum::http::HeaderValue;
+
     use super::*;
 
     fn hosts(listed: &str) -> AllowedHosts {
@@ -197,7 +201,8 @@ mod tests {
     }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect::<HeaderMap>()
+        let value = |value: &str| HeaderValue::from_bytes(value.as_bytes()).unwrap();
+        pairs.iter().map(|(name, text)| (name.parse().unwrap(), value(text))).collect::<HeaderMap>()
     }
 
     fn path() -> Uri {
@@ -311,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn only_unknown_names_with_a_dot_may_be_rebound() {
+    fn only_single_words_may_be_unknown_on_the_socket() {
         let allowed = hosts("['queue.example.com']");
         for (host, expected) in [
             ("marqueue", true),
@@ -319,12 +324,19 @@ mod tests {
             ("localhost", true),
             ("127.0.0.1:8437", true),
             ("queue.example.com", true),
+            ("", true),
             ("evil.example:8437", false),
+            ("evil.", false),
+            ("a~b.evil.example:8437", false),
+            ("a!b", false),
+            ("evil\u{e9}.example", false),
         ] {
             let checked = allowed.check_rebinding(&path(), &headers(&[("host", host)]));
             assert_eq!(checked.is_ok(), expected, "{host}");
         }
         assert_eq!(allowed.check_rebinding(&path(), &HeaderMap::new()), Ok(()));
-        assert!(allowed.check_rebinding(&Uri::from_static("http://evil.example/v1/jobs"), &HeaderMap::new()).is_err());
+        for uri in ["http://evil.example/v1/jobs", "http://a~b.evil/v1/jobs"] {
+            assert!(allowed.check_rebinding(&uri.parse().unwrap(), &HeaderMap::new()).is_err(), "{uri}");
+        }
     }
 }

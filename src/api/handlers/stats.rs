@@ -90,6 +90,9 @@ impl Steps {
         if step == 0 || !step.is_multiple_of(span) {
             return refused("step must be a multiple of 5m, such as 15m or 1h".to_owned());
         }
+        if step > window.max(DAY) {
+            return refused("step must be at most the window, or a day in a shorter window".to_owned());
+        }
         let count = window.div_ceil(step);
         if count > MAX_STEPS {
             return refused(format!(
@@ -193,6 +196,8 @@ mod tests {
             ("1h", Some("0s"), "step must be a multiple of 5m, such as 15m or 1h"),
             ("1h", Some("1m"), "step must be a multiple of 5m, such as 15m or 1h"),
             ("1h", Some("301s"), "step must be a multiple of 5m, such as 15m or 1h"),
+            ("1h", Some("7000000d"), "step must be at most the window, or a day in a shorter window"),
+            ("7d", Some("8d"), "step must be at most the window, or a day in a shorter window"),
             ("7d", Some("5m"), "window has 2016 steps, and at most 700 are possible: use longer steps"),
         ] {
             assert_eq!(steps(window, step), Err(expected.to_owned()), "{window} {step:?}");

@@ -63,8 +63,8 @@ impl Call {
     /// Returns the instance that this sender uses.
     ///
     /// # Errors
-    /// 603 where the sender may not use it, or may only read and would create an import; 610 where there is no such endpoint or instance, 605 where the endpoint has
-    /// another method.
+    /// 603 where the sender may not use it, or may only read and would create an import; 610 where there is no such
+    /// endpoint or instance, 605 where the endpoint has another method.
     pub(super) fn authorize(&self, daemon: &AppState, caller: &Identity) -> Result<String, CompatError> {
         let instance = self.path.instance.clone().unwrap_or_else(|| caller.default_instance().to_owned());
         if !caller.may_use(&instance) {

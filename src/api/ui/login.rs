@@ -114,7 +114,7 @@ fn show_refusal(refusal: LoginRefusal) -> Response {
     }
 }
 
-/// Makes the session's cookie. Behind a proxy with TLS only the request's origin tells of the TLS.
+/// Makes the session's cookie. Behind a proxy with TLS only the request's origin shows the TLS.
 fn cookie(daemon: &AppState, headers: &HeaderMap, value: &Secret, lifetime: Duration) -> Option<HeaderValue> {
     let path = if daemon.page.prefix.is_empty() { "/" } else { daemon.page.prefix.as_str() };
     let is_secure = daemon.hosts.tls() == TlsUse::Tls || is_https_origin(headers);

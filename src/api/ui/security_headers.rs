@@ -25,6 +25,12 @@ pub(super) fn protect_document(headers: &mut HeaderMap, style_source: &str) {
     protect_response(headers);
 }
 
+/// Adds the headers that keep a response from being used by a page of another site.
+pub(in crate::api) fn keep_from_other_sites(headers: &mut HeaderMap) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+}
+
 /// Adds the headers of any response to a browser, unless it has them.
 pub(in crate::api) fn protect_response(headers: &mut HeaderMap) {
     for (name, value) in [
