@@ -18,10 +18,10 @@ const MIN_GROWTH_KIB: u64 = 8 * 1024;
 /// seconds after their last work.
 const READINGS_TO_SECOND_RELEASE: u32 = 12;
 
-/// With a larger change since the last reading, the daemon is still at work, and needs the memory again.
+/// With a larger change since the last reading the daemon still allocates, and would need the memory again.
 const MAX_CHANGE_KIB: u64 = 512;
 
-/// Watches the resident memory, and releases what is free once it has grown and rests. Ends with `stop`.
+/// Reads the resident memory, and releases what is free once it has grown and no longer changes. Ends with `stop`.
 pub(super) async fn release_after_peaks(stop: CancellationToken) {
     let Some(mut watch) = resident_kib().map(MemoryWatch::new) else { return };
     let watching = async {
@@ -31,8 +31,9 @@ pub(super) async fn release_after_peaks(stop: CancellationToken) {
             if watch.is_due(resident) {
                 // It locks each heap in turn, for a millisecond or more.
                 let released = tokio::task::spawn_blocking(release_free_memory).await;
-                watch.rest_at(resident_kib().unwrap_or(resident));
-                tracing::debug!(before_kib = resident, after_kib = watch.least, ?released, "free memory released");
+                let after = resident_kib().unwrap_or(resident);
+                watch.reset_to(after);
+                tracing::debug!(before_kib = resident, after_kib = after, ?released, "free memory released");
             }
         }
     };
@@ -59,10 +60,10 @@ impl MemoryWatch {
 
     /// Takes a reading. Returns whether memory is to be released.
     fn is_due(&mut self, resident: u64) -> bool {
-        let rests = resident.abs_diff(self.last) <= MAX_CHANGE_KIB;
+        let is_stable = resident.abs_diff(self.last) <= MAX_CHANGE_KIB;
         self.last = resident;
         self.least = self.least.min(resident);
-        if rests && resident >= self.least + MIN_GROWTH_KIB {
+        if is_stable && resident >= self.least + MIN_GROWTH_KIB {
             self.second_release_in = Some(READINGS_TO_SECOND_RELEASE);
             return true;
         }
@@ -71,7 +72,7 @@ impl MemoryWatch {
     }
 
     /// Begins again with what is resident after a release.
-    fn rest_at(&mut self, resident: u64) {
+    fn reset_to(&mut self, resident: u64) {
         (self.least, self.last) = (resident, resident);
     }
 }
@@ -102,15 +103,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_released_once_it_has_grown_and_rests() {
+    fn memory_is_released_once_it_has_grown_and_is_stable() {
         let mut watch = MemoryWatch::new(20_000);
         let readings = [20_100, 40_000, 70_000, 70_400];
         assert_eq!(readings.map(|reading| watch.is_due(reading)), [false, false, false, true]);
-        watch.rest_at(24_000);
+        watch.reset_to(24_000);
         assert_eq!([30_000, 30_000].map(|reading| watch.is_due(reading)), [false, false]);
         // What is in use is not asked for again and again.
         assert_eq!([40_000, 40_000].map(|reading| watch.is_due(reading)), [false, true]);
-        watch.rest_at(40_000);
+        watch.reset_to(40_000);
         assert_eq!([40_000, 41_000, 41_000].map(|reading| watch.is_due(reading)), [false, false, false]);
         // Less than before is the new least.
         assert_eq!([20_000, 29_000, 29_000].map(|reading| watch.is_due(reading)), [false, false, true]);
@@ -120,13 +121,13 @@ mod tests {
     fn a_second_release_follows_once() {
         let mut watch = MemoryWatch::new(20_000);
         assert_eq!([40_000, 40_000].map(|reading| watch.is_due(reading)), [false, true]);
-        watch.rest_at(28_000);
+        watch.reset_to(28_000);
         let due: Vec<_> = (1..40).filter(|_| watch.is_due(28_000)).collect();
         assert_eq!(due, [12]);
     }
 
     #[test]
-    fn the_kernel_tells_the_resident_memory() {
+    fn resident_memory_is_read() {
         assert!(resident_kib().unwrap() > 1_000);
     }
 }

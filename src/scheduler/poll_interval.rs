@@ -28,16 +28,18 @@ const IDLE_DURATIONS: u32 = 5;
 /// The longest of these intervals.
 const MAX_IDLE_INTERVAL: Duration = Duration::from_secs(2 * 3600);
 
-/// The longest time without a poll of an import that may end next: its elapsed time, or this part of the shortest time that
-/// it should take. Estimates may be wrong, after an outage or while the clock is set for example.
+/// An import that may end next is polled after its elapsed time at the latest, or after the shortest time that it should
+/// take divided by this. Estimates may be wrong, after an outage or while the clock is set for example.
 const MAX_WAIT_DIVISOR: u32 = 3;
 
 /// That time is at least and at most so many times `polling.max`.
 const MAX_WAIT_FACTORS: (u32, u32) = (4, 20);
 
-/// The same in multiples of the elapsed time where a poll has shown how many rows are done, since the forecast then depends
-/// less on other imports, and its longest time.
+/// Where a poll has shown how many rows are done, the forecast depends less on other imports. Then that time is this many times
+/// the elapsed one.
 const MAX_WAIT_BY_PROGRESS: u32 = 5;
+
+/// The longest such time.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// An import is long if it should take at least so many times `polling.max`.
@@ -290,9 +292,9 @@ mod tests {
         const ROWS: u64 = 900;
         let (mut accepted, mut begins, mut ends) = (Vec::new(), Vec::new(), Vec::new());
         let (mut flights, mut ended_imports) = (Vec::<InFlightBatch>::new(), Vec::new());
-        let (mut now, mut polls, mut news) = (0_i64, 0_u32, Vec::new());
+        let (mut now, mut polls, mut delays) = (0_i64, 0_u32, Vec::new());
         let ms = |second: i64| from_ms(second * 1000);
-        while news.len() < durations.len() {
+        while delays.len() < durations.len() {
             while flights.len() < 10 && accepted.len() < durations.len() {
                 let number = accepted.len();
                 let mut free: Vec<i64> = ends.clone();
@@ -315,7 +317,7 @@ mod tests {
             polls += 1;
             let number = key.job.0 as usize;
             if now >= ends[number] {
-                news.push(now - ends[number]);
+                delays.push(now - ends[number]);
                 flights.retain(|flight| flight.key != key);
                 ended_imports
                     .insert(0, EndedImport { rows: ROWS, accepted_at: ms(accepted[number]), ended_at: ms(now) });
@@ -331,8 +333,8 @@ mod tests {
                 }
             }
         }
-        news.sort_unstable();
-        (f64::from(polls) / durations.len() as f64 - 1.0, news[news.len() / 2])
+        delays.sort_unstable();
+        (f64::from(polls) / durations.len() as f64 - 1.0, delays[delays.len() / 2])
     }
 
     #[test]
@@ -340,8 +342,8 @@ mod tests {
         for (mean, most) in [(30, 2.0), (60, 2.5), (1_800, 2.6)] {
             let percent = |number: i64| 70 + number * 23 % 40 * 60 / 39;
             let durations: Vec<i64> = (0..40).map(|number| mean * percent(number) / 100).collect();
-            let (extra, news) = extra_polls(&durations);
-            assert!(extra <= most && news <= 10, "imports of {mean} s: {extra:.2} polls, news after {news} s");
+            let (extra, delay) = extra_polls(&durations);
+            assert!(extra <= most && delay <= 10, "imports of {mean} s: {extra:.2} polls, known after {delay} s");
         }
     }
 }
