@@ -165,6 +165,21 @@ async fn a_browsers_change_needs_the_sessions_token() {
 }
 
 #[tokio::test]
+async fn a_session_names_the_instance_of_its_client() {
+    let mut env = TestEnv::new(quick()).await;
+    env.api = format!("listen = \"127.0.0.1:0\"\n{CLIENTS}instance = \"eu\"\n");
+    env.config += &format!(
+        "[instances.eu]\nbase_url = {:?}\nclient_id = \"simulator\"\nclient_secret = \"secret\"\n",
+        env.simulator.base_url()
+    );
+    env.start().await;
+    let browser = Browser::over_tcp(&env).await;
+    let (cookie, _) = browser.log_in().await;
+    assert_eq!(browser.get("/ui/session", &[("cookie", &cookie)]).await.json()["instance"], "eu");
+    assert_eq!(Browser::over_socket(&env).get("/ui/session", &[]).await.json()["instance"], "default");
+}
+
+#[tokio::test]
 async fn the_socket_needs_a_token_of_browsers_only() {
     let env = TestEnv::with_daemon(quick()).await;
     let browser = Browser::over_socket(&env);

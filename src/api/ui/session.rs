@@ -17,6 +17,8 @@ use crate::config::ClientAccess;
 struct SessionDto {
     /// The client that is logged in; none on the socket.
     client: Option<String>,
+    /// The instance of a request that names none.
+    instance: String,
     /// What the user may do.
     access: ClientAccess,
     /// What changing requests send as `X-CSRF-Token`. None with a bearer token, which needs none.
@@ -38,6 +40,7 @@ pub(super) async fn session(State(daemon): State<SharedState>, caller: Identity,
     };
     let session = SessionDto {
         client,
+        instance: caller.default_instance().to_owned(),
         access: caller.access(),
         csrf_token: csrf_token.map(|token| token.expose().to_owned()),
         version: env!("CARGO_PKG_VERSION"),

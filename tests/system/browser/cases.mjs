@@ -281,6 +281,29 @@ export const cases = {
     await page.context().close();
   },
 
+  async "files go to the instance that the form shows"({ browser, daemon }) {
+    const eu = `[[api.clients]]\nclient_id = "eu"\nclient_secret = "eu-secret"\ninstance = "eu"\n[instances.eu]\nbase_url = "${daemon.simulator}"\nclient_id = "simulator"\nclient_secret = "secret"\n`;
+    const two = await daemon.another(eu);
+    const page = await open(browser, `${two.url}/`);
+    await page.getByLabel("Client id").fill("eu");
+    await page.getByLabel("Client secret").fill("eu-secret");
+    await page.getByRole("button", { name: "Log in" }).click();
+    await live(page);
+    // The client's own instance is chosen; another is used where it is chosen instead.
+    for (const [name, chosen] of [["own.csv", null], ["chosen.csv", "default"], ["own-again.csv", null]]) {
+      await drop(page, [{ name, content: people(null) }]);
+      const instance = page.locator("dialog[open] select[name=instance]");
+      await instance.waitFor();
+      if (chosen) await instance.selectOption(chosen);
+      const shown = await instance.inputValue();
+      await send(page);
+      const { jobs } = JSON.parse(await two.cli("list", "--limit", "1", "--json"));
+      assert.deepEqual([name, jobs[0].filename, jobs[0].instance, shown], [name, name, chosen ?? "eu", chosen ?? "eu"]);
+    }
+    await page.context().close();
+    await two.close();
+  },
+
   async "another origin can change nothing and read nothing"({ browser, daemon }) {
     const other = http.createServer((request, response) => response.setHeader("content-type", "text/html").end("<!doctype html><title>other</title>"));
     await new Promise((resolve) => other.listen(0, "127.0.0.1", resolve));

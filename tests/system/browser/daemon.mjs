@@ -1,6 +1,6 @@
 // A daemon for the browser's cases: it can be stopped and started again at the same addresses.
 import { execFile, spawn } from "node:child_process";
-import { mkdirSync, openSync, writeFileSync } from "node:fs";
+import { mkdtempSync, openSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import net from "node:net";
 import { promisify } from "node:util";
@@ -48,11 +48,10 @@ export class Daemon {
     this.local = `http://127.0.0.1:${forward.address().port}`;
   }
 
-  /** Opens a second daemon with further lines of the table `[api]`. */
+  /** Opens a second daemon with further lines of the table `[api]`, which may have tables after them. */
   async another(api) {
     const { marqueue, simulator } = this;
-    const folder = `${this.folder}/another`;
-    mkdirSync(folder);
+    const folder = mkdtempSync(`${this.folder}/another-`);
     const daemon = new Daemon({ marqueue, folder, simulator, api });
     await daemon.open();
     return daemon;

@@ -1,6 +1,6 @@
 // Adding files: the form for the target and its options, the checks' result, and the upload with its progress.
 
-import { get, upload } from "./api.js";
+import { get, session, upload } from "./api.js";
 import { openDialog, say } from "./dialog.js";
 import { h } from "./dom.js";
 import { bytes, plural } from "./format.js";
@@ -27,14 +27,14 @@ export async function addFiles(files) {
     open.draw();
     return;
   }
-  const state = { entries: files.map(entry), options: { target: "leads" }, instances: [], busy: false, checked: false, error: null };
+  const state = { entries: files.map(entry), options: { target: "leads", instance: session.instance }, instances: [], busy: false, checked: false, error: null };
   open = openDialog("Add files", (dialog) => form(dialog, state), { wide: true, onClose: () => (open = null) });
   open.element.classList.add("add");
   open.state = state;
   open.draw();
   try {
     state.instances = Object.keys((await get("v1/status")).instances);
-    if (!state.instances.includes("default")) state.options.instance = state.instances[0];
+    if (!state.instances.includes(session.instance)) state.options.instance = state.instances[0];
   } catch (error) {
     state.error = error.message;
   }
@@ -86,7 +86,7 @@ function form(dialog, state) {
       options.target === "custom-object" && field("name", "API name of the object", { required: true, placeholder: "car_c" }),
       options.target === "program-members" && [field("program_id", "Program id", { required: true, inputmode: "numeric", pattern: "[0-9]+" }), field("status", "Status in the program", { required: true, placeholder: "Registered" })],
       state.instances.length > 1 &&
-        h("label", { key: "instance" }, h("span", {}, "Instance"), h("select", { name: "instance", disabled: locked, onChange: (event) => change("instance", event.target.value) }, state.instances.map((name) => h("option", { value: name, selected: name === (options.instance ?? "default") }, name)))),
+        h("label", { key: "instance" }, h("span", {}, "Instance"), h("select", { name: "instance", disabled: locked, onChange: (event) => change("instance", event.target.value) }, state.instances.map((name) => h("option", { value: name, selected: name === options.instance }, name)))),
     ),
     h(
       "details",

@@ -2,7 +2,7 @@
 
 import { noteServerTime } from "./format.js";
 
-/** The session: client (null on the socket), access, csrf_token, version. */
+/** The session: client (null on the socket), instance (its default), access, csrf_token, version. */
 export let session = null;
 
 /** Whether this page may change something. */
