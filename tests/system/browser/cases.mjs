@@ -145,6 +145,33 @@ export const cases = {
     await page.context().close();
   },
 
+  async "a second attempt on all that match takes only the rest"({ browser, daemon }) {
+    const made = [];
+    for (const n of [1, 2, 3]) made.push((await daemon.add(`partly-${n}.csv`, people("Partly", null))).id);
+    for (const id of made) await endsAs(daemon, id, "complete");
+    const page = await open(browser, `${daemon.local}/?q=partly-`, { expected: ["503", "ERR_FAILED"] });
+    const posted = [];
+    await page.route("**/v1/jobs/*/retry*", async (route) => {
+      const id = Number(route.request().url().match(/jobs\/(\d+)/)[1]);
+      posted.push(id);
+      if (posted.filter((other) => other === id).length > 1 || id === made[0]) return route.continue();
+      if (id === made[1]) return route.fulfill({ status: 503 });
+      // Done, but the answer is lost.
+      await route.fetch();
+      await route.abort();
+    });
+    await page.getByRole("button", { name: "Retry failed rows…" }).click();
+    await page.getByRole("button", { name: "Retry failed rows: 3 jobs" }).click();
+    await page.getByText("1 job sent again; 2 not").waitFor();
+    await page.getByText("2 new jobs will be made").waitFor();
+    await page.getByRole("button", { name: "Retry failed rows: 2 jobs" }).click();
+    await page.locator("#toast", { hasText: "3 jobs sent again." }).waitFor();
+    assert.deepEqual(posted.toSorted((a, b) => a - b), [made[0], made[1], made[1], made[2]]);
+    const { jobs } = JSON.parse(await daemon.cli("list", "--json"));
+    for (const id of made) assert.equal(jobs.filter((job) => job.retry_of === id).length, 1, `job ${id}`);
+    await page.context().close();
+  },
+
   async "plots count what was imported and what failed"({ browser, daemon }) {
     const { id } = await daemon.add("plotted.csv", people("Bad country", null));
     await endsAs(daemon, id, "complete");

@@ -150,7 +150,9 @@ const AT_ONCE = 4;
 /** Reads all jobs that match, asks, and acts on those on which one can. */
 export function actOnMatching(kind, filter) {
   const action = BULK[kind];
-  const found = { matching: 0, jobs: [], retried: 0, ready: false };
+  const found = { matching: 0, jobs: [], retried: 0, done: 0, ready: false };
+  /** Jobs whose answer was lost: it may have been done. */
+  const unanswered = new Set();
   let redraw = () => {};
   let error = null;
   find(action, filter, found, () => redraw()).catch((failure) => {
@@ -167,7 +169,7 @@ export function actOnMatching(kind, filter) {
         h("p", { role: "status" }, describeFilter(filter), `: ${plural(found.matching, "job")}.`),
         ...(found.jobs.length ? action.text(found.jobs).filter(Boolean) : ["On none of them this can be done."]),
         found.retried > 0 && `${plural(found.retried, "job")} whose failed rows were sent again already ${found.retried === 1 ? "is" : "are"} left out.`,
-        found.jobs.length < found.matching && found.jobs.length > 0 && "The others stay as they are.",
+        found.done === 0 && found.jobs.length < found.matching && found.jobs.length > 0 && "The others stay as they are.",
       ].filter(Boolean);
     },
     button: () => (found.ready && found.jobs.length ? `${action.button}: ${plural(found.jobs.length, "job")}` : action.button),
@@ -175,22 +177,32 @@ export function actOnMatching(kind, filter) {
     danger: action.danger,
     run: async (report) => {
       const failures = [];
-      let done = 0;
-      await each(found.jobs, async (job) => {
+      const jobs = found.jobs;
+      const left = new Set(jobs);
+      let tried = 0;
+      await each(jobs, async (job) => {
         try {
-          await post(...action.path(job.id));
+          if (!(action.skipRetried && unanswered.has(job) && (await isRetried(job)))) await post(...action.path(job.id));
+          left.delete(job);
         } catch (failure) {
+          if (!failure.status) unanswered.add(job);
           failures.push(`job ${job.id}: ${failure.message}`);
         }
-        done++;
-        if (done % 10 === 0) report(`${count(done)} of ${count(found.jobs.length)}`);
+        tried++;
+        if (tried % 10 === 0) report(`${count(tried)} of ${count(jobs.length)}`);
       });
-      const good = found.jobs.length - failures.length;
-      if (failures.length) throw new Error(`${plural(good, "job")} ${action.done}; ${count(failures.length)} not: ${failures.slice(0, 3).join("; ")}${failures.length > 3 ? "; …" : ""}`);
-      return `${plural(good, "job")} ${action.done}.`;
+      // A second attempt must not repeat what was done.
+      found.jobs = jobs.filter((job) => left.has(job));
+      found.done += jobs.length - left.size;
+      const good = `${plural(found.done, "job")} ${action.done}`;
+      if (failures.length) throw new Error(`${good}; ${count(failures.length)} not: ${failures.slice(0, 3).join("; ")}${failures.length > 3 ? "; …" : ""}`);
+      return `${good}.`;
     },
   });
 }
+
+/** Whether the failed rows of a job were sent again. */
+const isRetried = async (job) => (await get("v1/jobs", { retry_of: job.id, limit: 1 })).jobs.length > 0;
 
 async function find(action, filter, found, changed) {
   let before;
@@ -205,7 +217,7 @@ async function find(action, filter, found, changed) {
     const all = found.jobs;
     const retried = new Set();
     await each(all, async (job) => {
-      if ((await get("v1/jobs", { retry_of: job.id, limit: 1 })).jobs.length) retried.add(job.id);
+      if (await isRetried(job)) retried.add(job.id);
     });
     found.jobs = all.filter((job) => !retried.has(job.id));
     found.retried = retried.size;
