@@ -172,6 +172,42 @@ export const cases = {
     await page.context().close();
   },
 
+  async "results are told when the dialog was closed meanwhile"({ browser, daemon }) {
+    const { id } = await daemon.add("closed.csv", people("Closed"));
+    await endsAs(daemon, id, "complete");
+    const page = await open(browser, `${daemon.local}/?job=${id}`, { expected: ["503", "ERR_FAILED"] });
+    await live(page);
+    let answer;
+    const held = new Promise((resolve) => (answer = resolve));
+    await page.route("**/v1/jobs/*/retry*", async (route) => {
+      await held;
+      await route.fulfill({ status: 503, json: { detail: "the disk is full" } });
+    });
+    await page.getByRole("button", { name: "Retry failed rows…" }).click();
+    await page.getByRole("button", { name: "Send them again" }).click();
+    await page.getByRole("button", { name: "Working…" }).waitFor();
+    await page.keyboard.press("Escape");
+    await page.locator("dialog").waitFor({ state: "detached" });
+    answer();
+    await page.locator("#toast", { hasText: `Send the failed rows of job ${id} again: the disk is full` }).waitFor();
+    // Closing the form for files stops the upload.
+    let requested;
+    const request = new Promise((resolve) => (requested = resolve));
+    await page.route("**/v1/jobs?*", (route) => (route.request().method() === "POST" ? requested() : route.continue()));
+    await drop(page, [{ name: "first.csv", content: people(null) }, { name: "second.csv", content: people(null) }]);
+    await page.locator("dialog summary").click();
+    await page.getByLabel("Send without checking").check();
+    const failed = page.waitForEvent("requestfailed");
+    await page.getByRole("button", { name: "Send 2 files" }).click();
+    await request;
+    await page.getByText("Closing this form stops it.").waitFor();
+    await page.keyboard.press("Escape");
+    await failed;
+    await page.locator("#toast", { hasText: "Stopped: 0 of 2 files added." }).waitFor();
+    await page.unrouteAll({ behavior: "ignoreErrors" });
+    await page.context().close();
+  },
+
   async "plots count what was imported and what failed"({ browser, daemon }) {
     const { id } = await daemon.add("plotted.csv", people("Bad country", null));
     await endsAs(daemon, id, "complete");

@@ -28,7 +28,11 @@ export async function addFiles(files) {
     return;
   }
   const state = { entries: files.map(entry), options: { target: "leads", instance: session.instance }, instances: [], busy: false, checked: false, error: null };
-  open = openDialog("Add files", (dialog) => form(dialog, state), { wide: true, onClose: () => (open = null) });
+  const onClose = () => {
+    open = null;
+    state.stop?.abort();
+  };
+  open = openDialog("Add files", (dialog) => form(dialog, state), { wide: true, onClose });
   open.element.classList.add("add");
   open.state = state;
   open.draw();
@@ -107,6 +111,7 @@ function form(dialog, state) {
       ),
     ),
     state.error && notice(state.error),
+    state.stop && h("p", { class: "muted" }, "Closing this form stops it."),
     h(
       "div",
       { class: "buttons" },
@@ -190,8 +195,22 @@ async function advance(dialog, state) {
   const sent = files.filter((item) => item.job);
   if (sentAll(state)) {
     dialog.close();
-    say(`${plural(sent.length, "file")} added: job ${sent.map((item) => item.job.id).join(", job ")}.`);
+    say(`${plural(sent.length, "file")} added: ${jobNames(sent)}.`);
+  } else if (!dialog.element.open) {
+    say(checking ? "The check was stopped." : stopped(files, sent));
   }
+}
+
+const jobNames = (sent) => `job ${sent.map((item) => item.job.id).join(", job ")}`;
+
+/** What became of the files of a form that was closed while they were sent. */
+function stopped(files, sent) {
+  // The daemon adds a file that it has whole, also when nobody waits for its answer.
+  const unsure = files.filter((item) => item.state === "lost" && item.sent >= item.file.size).map((item) => item.file.name);
+  return [
+    `Stopped: ${sent.length} of ${plural(files.length, "file")} added${sent.length ? `: ${jobNames(sent)}` : ""}.`,
+    unsure.length > 0 && `${unsure.join(", ")} may have been added: see the list of jobs.`,
+  ].filter(Boolean).join(" ");
 }
 
 async function checkFile(item, state, draw) {

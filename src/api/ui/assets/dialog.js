@@ -28,15 +28,15 @@ export function openDialog(title, content, { wide = false, onClose } = {}) {
 
 /**
  * Asks, and does it if the answer is yes. `text` is what will happen: sentences, or a function of them; `command` the
- * command line that does the same, `ready()` tells whether one can begin. `run(report)` does it, may report its progress as text, and returns the sentence
- * that says what was done.
+ * command line that does the same, `ready()` tells whether one can begin. `run(report)` does it, may report its progress as
+ * text, and returns the sentence that says what was done. It goes on when the dialog is closed, and the result is told then too.
  */
 export function confirm({ title, text, command, button, ready = () => true, danger, run }) {
   let state = { busy: false };
   const start = async (dialog) => {
     const set = (next) => {
       state = { ...state, ...next };
-      dialog.draw();
+      if (dialog.element.open) dialog.draw();
     };
     set({ busy: true, error: null });
     try {
@@ -44,7 +44,8 @@ export function confirm({ title, text, command, button, ready = () => true, dang
       dialog.close();
       say(done);
     } catch (error) {
-      set({ busy: false, progress: null, error: error.message });
+      if (dialog.element.open) set({ busy: false, progress: null, error: error.message });
+      else say(`${title.replace(/\?$/, "")}: ${error.message}`);
     }
   };
   openDialog(title, (dialog) => [
