@@ -172,6 +172,36 @@ export const cases = {
     await page.context().close();
   },
 
+  async "a file can be sent again after a lost answer and with other options"({ browser, daemon }) {
+    const page = await open(browser, `${daemon.local}/`, { expected: ["429", "ERR_FAILED"] });
+    await live(page);
+    const keys = [];
+    await page.route("**/v1/jobs?*", async (route) => {
+      if (route.request().method() !== "POST") return route.continue();
+      keys.push(route.request().headers()["idempotency-key"]);
+      if (keys.length === 1) return route.fulfill({ status: 429, json: { detail: "too many requests" } });
+      if (keys.length > 2) return route.continue();
+      // Added, but the answer is lost.
+      await route.fetch();
+      await route.abort();
+    });
+    await drop(page, [{ name: "lost.csv", content: people(null) }]);
+    await page.locator("dialog summary").click();
+    await page.getByLabel("Send without checking").check();
+    const again = page.getByRole("button", { name: "Send 1 file" });
+    await again.click();
+    await page.locator("dialog .lost .result", { hasText: "too many requests" }).waitFor();
+    await again.click();
+    await page.locator("dialog .lost .result", { hasText: "the connection was lost" }).waitFor();
+    await page.getByLabel("Custom object").check();
+    await page.getByLabel("API name of the object").fill("car_c");
+    await again.click();
+    await page.locator("#toast", { hasText: "1 file added" }).waitFor();
+    assert.deepEqual([keys.length, keys[0] === keys[1], keys[1] === keys[2]], [3, true, false]);
+    await page.unrouteAll({ behavior: "ignoreErrors" });
+    await page.context().close();
+  },
+
   async "results are told when the dialog was closed meanwhile"({ browser, daemon }) {
     const { id } = await daemon.add("closed.csv", people("Closed"));
     await endsAs(daemon, id, "complete");

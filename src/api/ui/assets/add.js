@@ -16,7 +16,9 @@ const formatOf = (name) => FORMATS.find((format) => name.toLowerCase().endsWith(
 
 const randomKey = () => `page-${[...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 
-const entry = (file) => ({ file, format: formatOf(file.name) ?? "csv", key: randomKey(), state: "new", text: "", sent: 0 });
+let lastId = 0;
+
+const entry = (file) => ({ file, id: ++lastId, format: formatOf(file.name) ?? "csv", key: randomKey(), state: "new", text: "", sent: 0 });
 
 /** Opens the form with these files. */
 export async function addFiles(files) {
@@ -51,6 +53,8 @@ function form(dialog, state) {
   const change = (name, value) => {
     options[name] = value;
     reset(state);
+    // An idempotency key stands for one request: it is refused with another target, and ignores other options.
+    if (name !== "no_check") renewKeys(state);
     dialog.draw();
   };
   const field = (name, label, properties = {}, hint) =>
@@ -141,6 +145,10 @@ function reset(state) {
   }
 }
 
+function renewKeys({ entries }) {
+  for (const item of entries) if (item.state !== "sent") item.key = randomKey();
+}
+
 function fileRow(item, dialog, state) {
   const remove = () => {
     state.entries.splice(state.entries.indexOf(item), 1);
@@ -148,17 +156,18 @@ function fileRow(item, dialog, state) {
   };
   const chosen = (event) => {
     item.format = event.target.value;
+    item.key = randomKey();
     reset(state);
     dialog.draw();
   };
   return h(
     "li",
-    { key: item.key, class: item.state },
+    { key: item.id, class: item.state },
     h("b", { class: "clip", title: item.file.name }, item.file.name),
     h("span", { class: "muted" }, bytes(item.file.size)),
     !formatOf(item.file.name) && item.state !== "sent" && h("select", { "aria-label": `Format of ${item.file.name}`, disabled: state.busy, onChange: chosen }, FORMATS.map((format) => h("option", { value: format, selected: format === item.format }, format))),
     item.state === "sending" && h("progress", { max: 100, value: (100 * item.sent) / Math.max(1, item.file.size), "aria-label": `Upload of ${item.file.name}` }),
-    h("span", { class: "result", role: item.state === "refused" ? "alert" : null }, item.job ? ["added as ", jobLink(item.job.id)] : item.text),
+    h("span", { class: "result", role: item.state === "refused" || item.state === "lost" ? "alert" : null }, item.job ? ["added as ", jobLink(item.job.id)] : item.text),
     (item.warnings ?? []).map((warning) => h("span", { class: "warn-text result" }, `warning: ${warning.detail}`)),
     !state.busy && item.state !== "sent" && h("button", { type: "button", class: "link", "aria-label": `Remove ${item.file.name}`, onClick: remove }, "Remove"),
   );
@@ -235,7 +244,10 @@ async function sendFile(item, state, draw) {
   }
 }
 
-const fail = (item, error) => Object.assign(item, { state: error.status >= 400 && error.status < 500 ? "refused" : "lost", text: error.message });
+/** Answers that refuse the file itself. After others, such as 403 or 429, it can be sent again. */
+const REFUSALS = [400, 413, 415, 422];
+
+const fail = (item, error) => Object.assign(item, { state: REFUSALS.includes(error.status) ? "refused" : "lost", text: error.message });
 
 function send(path, item, state, draw, headers) {
   let drawn = 0;
