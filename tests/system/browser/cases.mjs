@@ -202,6 +202,37 @@ export const cases = {
     await page.context().close();
   },
 
+  async "the focus follows a link into the view that it opens"({ browser, daemon }) {
+    const { id } = await daemon.add("focused.csv", people("Focus"));
+    await endsAs(daemon, id, "complete");
+    const page = await open(browser, `${daemon.local}/`);
+    await live(page);
+    const focus = () => page.evaluate(() => document.activeElement.id || document.activeElement.tagName);
+    const heading = (text) => page.getByRole("heading", { level: 1, name: text }).waitFor();
+    await heading("Overview");
+    assert.equal(await focus(), "BODY", "the first view leaves the focus where the browser has it");
+    await row(page, id).getByRole("link").first().press("Enter");
+    await heading("focused.csv");
+    assert.equal(await focus(), "main");
+    await page.getByRole("navigation", { name: "Views" }).getByRole("link", { name: "Jobs" }).press("Enter");
+    await heading("Jobs");
+    assert.equal(await focus(), "main");
+    // A filter keeps the focus, and so does what it reads.
+    await page.getByLabel("File name").pressSequentially("focused");
+    await page.waitForURL(/q=focused/);
+    await page.getByRole("link", { name: "Clear" }).waitFor();
+    assert.equal(await focus(), "search");
+    await page.getByRole("link", { name: "Clear" }).press("Enter");
+    await page.getByRole("link", { name: "Clear" }).waitFor({ state: "detached" });
+    assert.equal(await focus(), "main");
+    // A new job is opened behind the dialog, which gives the focus back.
+    await page.goto(`${daemon.local}/?job=${id}`);
+    await ask(page, "Retry failed rows…", "Send them again");
+    await page.locator("dd", { hasText: `failed rows of job ${id}` }).waitFor();
+    assert.equal(await focus(), "main");
+    await page.context().close();
+  },
+
   async "results are told when the dialog was closed meanwhile"({ browser, daemon }) {
     const { id } = await daemon.add("closed.csv", people("Closed"));
     await endsAs(daemon, id, "complete");

@@ -34,7 +34,10 @@ function draw() {
     return;
   }
   document.title = `${state.view.title} – marqueue`;
+  const focused = main.contains(document.activeElement);
   render(main, state.error && notice(state.error), h("div", { key: state.name }, state.view.render()));
+  // The focus would fall back to the body with the element that had it.
+  if (focused && !main.contains(document.activeElement)) main.focus({ preventScroll: true });
 }
 
 const SIGNS = { connecting: ["quiet", "Connecting"], live: ["good", "Live"], polling: ["quiet", "Every 5 s"], lost: ["bad", "Not connected"] };
@@ -133,6 +136,7 @@ const changed = ({ reload } = {}) => {
 async function show(parameters) {
   const id = parameters.get("job");
   const list = parameters.get("view") === "jobs" || FILTERS.some((name) => parameters.get(name));
+  const before = state.name;
   state.error = null;
   if (id && /^\d+$/.test(id)) {
     const module = await import("./job.js").catch(() => null);
@@ -151,6 +155,8 @@ async function show(parameters) {
     state.name = "overview";
   }
   draw();
+  // A screen reader reads the new view, and Tab goes on in it.
+  if (before && before !== state.name) main.focus({ preventScroll: true });
   read();
 }
 

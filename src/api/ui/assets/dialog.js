@@ -19,6 +19,8 @@ export function openDialog(title, content, { wide = false, onClose } = {}) {
   };
   element.addEventListener("close", () => {
     element.remove();
+    // What had the focus before may have gone meanwhile.
+    if (document.activeElement === document.body) document.querySelector("main").focus({ preventScroll: true });
     onClose?.();
   });
   dialog.draw();

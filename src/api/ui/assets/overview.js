@@ -31,9 +31,11 @@ export class Overview {
   }
 
   render() {
-    if (!this.data) return [h("p", { class: "muted" }, "Loading…")];
+    const heading = h("h1", { class: "visually-hidden" }, this.title);
+    if (!this.data) return [heading, h("p", { class: "muted" }, "Loading…")];
     const { status, queues, jobs } = this.data;
     return [
+      heading,
       status.drop && dropNotice(status.drop),
       queues.map((queue) => this.#instance(queue, status.instances[queue.instance])),
       this.stats.render(),
