@@ -233,6 +233,21 @@ export const cases = {
     await page.context().close();
   },
 
+  async "what was done is said in an element that is always there"({ browser, daemon }) {
+    const { id } = await daemon.add("said.csv", people("Said"));
+    await endsAs(daemon, id, "complete");
+    const page = await open(browser, `${daemon.local}/?job=${id}`);
+    await live(page);
+    const status = page.getByRole("status").and(page.locator("#toast"));
+    assert.deepEqual([await status.count(), await status.textContent()], [1, ""]);
+    // Letters are no shortcuts, which speech input could press.
+    await page.keyboard.press("a");
+    await ask(page, "Retry failed rows…", "Send them again");
+    await status.filter({ hasText: "was made of the failed rows" }).waitFor();
+    assert.equal(await page.locator("dialog").count(), 0);
+    await page.context().close();
+  },
+
   async "results are told when the dialog was closed meanwhile"({ browser, daemon }) {
     const { id } = await daemon.add("closed.csv", people("Closed"));
     await endsAs(daemon, id, "complete");

@@ -167,9 +167,6 @@ function keys(event) {
   if (event.key === "/" && search) {
     event.preventDefault();
     search.focus();
-  } else if (event.key === "a" && mayWrite()) {
-    event.preventDefault();
-    addFiles([]);
   }
 }
 

@@ -68,12 +68,9 @@ let forget;
 
 /** Says what was done, for some seconds. */
 export function say(text) {
+  // The element is always there, even empty: screen readers say what changes in it, not that it appears.
   const place = document.getElementById("toast");
   place.textContent = text;
-  place.hidden = false;
   clearTimeout(forget);
-  forget = setTimeout(() => {
-    place.hidden = true;
-    place.textContent = "";
-  }, 8000);
+  forget = setTimeout(() => (place.textContent = ""), 8000);
 }
