@@ -284,6 +284,25 @@ export const cases = {
     await page.context().close();
   },
 
+  async "a cancel that gives up imports shows its command"({ browser, daemon }) {
+    const { id } = await daemon.add("late.csv", "email,note\na@example.com,!lasts:1m\n");
+    const page = await open(browser, `${daemon.local}/favicon.ico`, { expected: ["404"] });
+    await page.route(`**/v1/jobs/${id}`, async (route) => {
+      const job = await (await route.fetch()).json();
+      for (const batch of job.batches) batch.overdue_at = job.created_at;
+      await route.fulfill({ json: job });
+    });
+    await page.goto(`${daemon.local}/?job=${id}`);
+    await page.getByRole("button", { name: "Cancel…" }).click();
+    const dialog = page.locator("dialog[open]");
+    await dialog.locator("code", { hasText: new RegExp(`^marqueue cancel ${id}$`) }).waitFor();
+    await dialog.getByLabel("Also give up 1 import").check();
+    await dialog.locator("code", { hasText: new RegExp(`^marqueue cancel ${id} --abandon$`) }).waitFor();
+    await page.unrouteAll({ behavior: "ignoreErrors" });
+    await page.context().close();
+    await daemon.cli("cancel", String(id), "--yes").catch(() => {});
+  },
+
   async "plots count what was imported and what failed"({ browser, daemon }) {
     const { id } = await daemon.add("plotted.csv", people("Bad country", null));
     await endsAs(daemon, id, "complete");

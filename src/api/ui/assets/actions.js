@@ -22,14 +22,14 @@ export function cancelJob(job) {
   let abandon = false;
   confirm({
     title: `Cancel job ${job.id}?`,
-    text: () => [
+    text: (dialog) => [
       `${job.filename}:`,
       unsent.length ? `${plural(unsent.length, "batch")} with ${plural(rowsOf(unsent), "row")} will not be sent to Marketo.` : "No batch waits to be sent.",
       onMarketo.length ? `${plural(onMarketo.length, "batch")} with ${plural(rowsOf(onMarketo), "row")} ${onMarketo.length === 1 ? "is" : "are"} on Marketo already and will run to the end: Marketo cannot stop an import.` : null,
-      late.length > 0 && h("label", { class: "check" }, h("input", { type: "checkbox", onChange: (event) => (abandon = event.target.checked) }), h("span", {}, `Also give up ${plural(late.length, "import")} that Marketo has not ended in time (--abandon). Whether their rows are imported stays unknown.`)),
+      late.length > 0 && h("label", { class: "check" }, h("input", { type: "checkbox", onChange: (event) => { abandon = event.target.checked; dialog.draw(); } }), h("span", {}, `Also give up ${plural(late.length, "import")} that Marketo has not ended in time (--abandon). Whether their rows are imported stays unknown.`)),
       "A cancelled job can be retried.",
     ].filter(Boolean),
-    command: `marqueue cancel ${job.id}`,
+    command: () => `marqueue cancel ${job.id}${abandon ? " --abandon" : ""}`,
     button: "Cancel the job",
     danger: true,
     run: async () => {

@@ -30,8 +30,9 @@ export function openDialog(title, content, { wide = false, onClose } = {}) {
 
 /**
  * Asks, and does it if the answer is yes. `text` is what will happen: sentences, or a function of them; `command` the
- * command line that does the same, `ready()` tells whether one can begin. `run(report)` does it, may report its progress as
- * text, and returns the sentence that says what was done. It goes on when the dialog is closed, and the result is told then too.
+ * command line that does the same, or a function of it; `ready()` tells whether one can begin. `run(report)` does it, may
+ * report its progress as text, and returns the sentence that says what was done. It goes on when the dialog is closed, and the
+ * result is told then too.
  */
 export function confirm({ title, text, command, button, ready = () => true, danger, run }) {
   let state = { busy: false };
@@ -52,7 +53,7 @@ export function confirm({ title, text, command, button, ready = () => true, dang
   };
   openDialog(title, (dialog) => [
     (typeof text === "function" ? text(dialog) : text).map((sentence) => (typeof sentence === "string" ? h("p", {}, sentence) : sentence)),
-    command && h("p", { class: "muted" }, "The same on the command line: ", h("code", {}, command)),
+    command && h("p", { class: "muted" }, "The same on the command line: ", h("code", {}, typeof command === "function" ? command() : command)),
     state.progress && h("p", { role: "status" }, state.progress),
     state.error && notice(state.error),
     h(
