@@ -1,11 +1,17 @@
 //! Fixtures of the store's unit tests: a store in a temporary folder, and small jobs.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
 use crate::clock::from_ms;
 use crate::domain::packing::{ImportShape, Packing};
 use crate::domain::{BatchKey, Counts, Event, Format, JobId, RemoteStatus, Source, Target};
 use crate::store::handle::Store;
 use crate::store::new_job::{Inserted, JobLayout, NewJob, PartRange};
+use crate::store::tables::call_ledger::QuotaDay;
 use crate::store::tables::chunks::CompressedChunk;
+use crate::store::tables::status_rows::{StatusQuery, StatusRows};
 
 pub(super) struct Fixture {
     pub store: Store,
@@ -96,4 +102,26 @@ pub(super) fn accepted(id: &str) -> Event {
 pub(super) fn ended(processed: u64, failed: u64) -> Event {
     let counts = Counts { processed: Some(processed), failed: Some(failed), warned: None };
     Event::ImportEnded { counts, message: "done".into() }
+}
+
+/// When a status is read, and of which instance. It shares its subscription with instance `eu`.
+pub(super) struct StatusAt<'a> {
+    pub instance: &'a str,
+    pub day: QuotaDay,
+    pub now: Timestamp,
+}
+
+impl<'a> StatusAt<'a> {
+    /// The status of an instance two seconds after 1970 began, by a steady clock.
+    pub fn of(instance: &'a str) -> StatusAt<'a> {
+        let day = QuotaDay { by_clock: from_ms(0), is_clock_steady: true };
+        StatusAt { instance, day, now: from_ms(2_000) }
+    }
+}
+
+/// Returns the status rows of one instance.
+pub(super) async fn status(store: &Store, at: StatusAt<'_>) -> StatusRows {
+    let sharing = [at.instance.to_owned(), "eu".to_owned()];
+    let query = StatusQuery { instance: at.instance, longest: Duration::from_secs(1), sharing: &sharing, day: at.day };
+    store.status_rows(&[query], at.now).await.unwrap().remove(0)
 }

@@ -9,9 +9,8 @@ use crate::domain::instance::{InstanceState, Pause, PauseKind};
 use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
 use crate::store::handle::Store;
-use crate::store::tables::call_ledger::{CallAdmission, EarlierCalls, NewCall, QuotaDay};
+use crate::store::tables::call_ledger::{CallAdmission, EarlierCalls, NewCall};
 use crate::store::tables::candidates::SnapshotQuery;
-use crate::store::tables::instances::QueueDepth;
 use crate::store::tables::occupied_slots::OccupiedSlots;
 use crate::store::tables::outlook::QueueOutlook;
 use crate::store::tables::snapshot::Snapshot;
@@ -117,15 +116,6 @@ impl Store {
         .await
     }
 
-    /// Returns how many jobs and batches of an instance are pending or running.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub async fn queue_depth(&self, name: &str, now: Timestamp) -> Result<QueueDepth, StoreError> {
-        let mut conn = self.reader().await?;
-        ReadTx::new(&mut conn).queue_depth(name, now).await
-    }
-
     /// Returns the number of unended jobs of each instance that has any, instances that were removed from the
     /// configuration included.
     ///
@@ -169,15 +159,5 @@ impl Store {
     pub async fn earlier_calls(&self, instance: &str, up: &Uptime) -> Result<EarlierCalls, StoreError> {
         let mut conn = self.reader().await?;
         ReadTx::new(&mut conn).earlier_calls(instance, up).await
-    }
-
-    /// Returns how many calls of `instance` count for the quota's day. `sharing` are the instances with the same
-    /// Marketo subscription, this one included.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub async fn calls_today(&self, instance: &str, sharing: &[String], day: QuotaDay) -> Result<u64, StoreError> {
-        let mut conn = self.read_transaction().await?;
-        ReadTx::new(&mut conn).calls_today(instance, sharing, day).await
     }
 }

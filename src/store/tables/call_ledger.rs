@@ -199,20 +199,8 @@ impl ReadTx<'_> {
         Ok(calls)
     }
 
-    /// Returns how many calls of `instance` count for the quota's day. `sharing` are the instances with the same
-    /// Marketo subscription.
+    /// Returns how many calls of each of these instances count for its quota's day.
     pub(crate) async fn calls_today(
-        &mut self,
-        instance: &str,
-        sharing: &[String],
-        day: QuotaDay,
-    ) -> Result<u64, StoreError> {
-        let day = self.quota_day(sharing, day).await?;
-        self.calls_of_day(instance, day).await
-    }
-
-    /// Returns the same for several instances.
-    pub(crate) async fn calls_today_of(
         &mut self,
         quotas: &[InstanceQuota<'_>],
     ) -> Result<HashMap<String, u64>, StoreError> {
@@ -266,7 +254,7 @@ impl ReadTx<'_> {
 mod tests {
     use super::*;
     use crate::store::handle::Store;
-    use crate::store::test_util::store;
+    use crate::store::test_util::{StatusAt, status, store};
 
     fn steady(day: i64) -> QuotaDay {
         QuotaDay { by_clock: from_ms(day), is_clock_steady: true }
@@ -285,7 +273,7 @@ mod tests {
 
     /// The calls of `default` that count for a day.
     async fn today(store: &Store, day: QuotaDay) -> u64 {
-        store.calls_today("default", &["default".to_owned(), "eu".to_owned()], day).await.unwrap()
+        status(store, StatusAt { day, ..StatusAt::of("default") }).await.calls_today
     }
 
     fn up(ms: i64) -> Uptime {

@@ -198,12 +198,8 @@ impl ReadTx<'_> {
         Ok(states.collect::<Result<_, sqlx::Error>>()?)
     }
 
-    /// Returns how many jobs and batches of an instance are pending or running.
-    pub(crate) async fn queue_depth(&mut self, name: &str, now: Timestamp) -> Result<QueueDepth, StoreError> {
-        Ok(self.queue_depths(&names_parameter([name]), now).await?.remove(name).unwrap_or_default())
-    }
-
-    /// Returns the same for several instances; `names` is a [`names_parameter`].
+    /// Returns how many jobs and batches of each of these instances are pending or running; `names` is a
+    /// [`names_parameter`].
     pub(crate) async fn queue_depths(
         &mut self,
         names: &str,
@@ -252,7 +248,7 @@ mod tests {
     use crate::domain::{DeferReason, FailureScope, RemoteStatus};
     use crate::store::handle::Store;
     use crate::store::new_job::NewJob;
-    use crate::store::test_util::{add, leads, store};
+    use crate::store::test_util::{StatusAt, add, leads, status, store};
     use std::time::Duration;
 
     #[tokio::test]
@@ -282,14 +278,17 @@ mod tests {
         add(&store, leads(), 1).await;
         add(&store, NewJob { instance: "other".into(), ..leads() }, 1).await;
         store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
-        let depth = store.queue_depth("default", from_ms(2_000)).await.unwrap();
+        let depth = status(&store, StatusAt::of("default")).await.depth;
         let oldest_pending_at = Some(from_ms(1_000));
         assert_eq!(depth, QueueDepth { pending_jobs: 1, pending_batches: 3, running_jobs: 1, oldest_pending_at });
-        assert_eq!(store.queue_depth("none", from_ms(2_000)).await.unwrap(), QueueDepth::default());
+        assert_eq!(status(&store, StatusAt::of("none")).await.depth, QueueDepth::default());
 
         let early = NewJob { instance: "third".into(), not_before: Some(from_ms(5_000)), ..leads() };
         add(&store, early, 1).await;
-        let oldest = async |now| store.queue_depth("third", from_ms(now)).await.unwrap().oldest_pending_at;
+        let oldest = async |now| {
+            let third = StatusAt { now: from_ms(now), ..StatusAt::of("third") };
+            status(&store, third).await.depth.oldest_pending_at
+        };
         assert_eq!([oldest(4_999).await, oldest(6_000).await], [None, Some(from_ms(5_000))]);
         store.cancel(JobId(4), from_ms(6_000)).await.unwrap();
         assert_eq!(store.unended_by_instance().await.unwrap(), [("default".into(), 2), ("other".into(), 1)]);

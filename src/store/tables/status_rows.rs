@@ -68,7 +68,7 @@ impl ReadTx<'_> {
         let mut instances = self.instances(&names).await?;
         let mut in_flight = self.in_flight_of(&names).await?;
         let mut unconfirmed = self.unconfirmed_until_of(&names, now).await?;
-        let mut calls = self.calls_today_of(&quotas).await?;
+        let mut calls = self.calls_today(&quotas).await?;
         let mut exhausted = self.exhausted_jobs_of(&names, None).await?;
         let with_queue = queries
             .iter()

@@ -15,6 +15,7 @@ use crate::scheduler::{SchedulingRules, Step, plan};
 use crate::store::engine::connection::writer_options;
 use crate::store::engine::schema::{MIGRATIONS, migrator_to};
 use crate::store::error::StoreError;
+use crate::store::test_util::{StatusAt, status};
 use crate::store::{Pause, PauseKind, QueryFailures, QuotaDay, Store, StoredFile};
 
 /// A moment at which only the shortest delays of the rows are over.
@@ -157,7 +158,7 @@ async fn reads(store: &Store, version: i64) {
     let rejections = u32::from(version > 4);
     assert_eq!(importing.query_failures, QueryFailures { all: 2, refusals: rejections }, "version {version}");
     let day = QuotaDay { by_clock: from_ms(0), is_clock_steady: true };
-    assert_eq!(store.calls_today("default", &["default".to_owned()], day).await.unwrap(), 17);
+    assert_eq!(status(store, StatusAt { day, ..StatusAt::of("default") }).await.calls_today, 17);
     let up = Uptime { boot: "another".into(), ms: 5 };
     store.adopt_calls(from_ms(0), up.clone()).await.unwrap();
     let calls = store.earlier_calls("default", &up).await.unwrap();
