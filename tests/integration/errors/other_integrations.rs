@@ -19,8 +19,9 @@ async fn three_free_slots_are_used_beside_other_imports() {
     const JOBS: usize = 24;
     // Two imports last as long as the pause between two tries, and far longer than an upload on a loaded machine.
     const IMPORT_TIME: Duration = Duration::from_secs(1);
+    const PAUSE: Duration = Duration::from_secs(1);
     let mut env = TestEnv::new(Settings { import_base: IMPORT_TIME, ..quick() }).await;
-    env.config = "polling = { min = \"10ms\", max = \"1s\" }\n".into();
+    env.config = format!("polling = {{ min = \"10ms\", max = \"{}s\" }}\n", PAUSE.as_secs());
     env.start().await;
     env.simulator.set_other_imports(7);
     let mut ids = Vec::new();
@@ -35,13 +36,12 @@ async fn three_free_slots_are_used_beside_other_imports() {
     let ledger = env.simulator.call_log();
     assert_eq!(ledger.imports.len(), JOBS);
     assert_eq!(ledger.max_queued, 10);
-    let refused = ledger.errors_of("1016");
-    // That is how it is where imports last under a minute.
-    assert!(
-        refused as usize <= JOBS / 2 + 5,
-        "{refused} of {} uploads were refused for {JOBS} jobs",
-        ledger.creates.len()
-    );
+    let refused = ledger.errors_of("1016") as usize;
+    // At the start all ten slots may be tried at once, and seven of them are taken. After that it is one try a pause,
+    // however long this machine takes for the whole.
+    let took = ledger.creates[ledger.creates.len() - 1].at - ledger.creates[0].at;
+    let pauses = took.as_secs_f64() / PAUSE.as_secs_f64();
+    assert!(refused <= 7 + pauses.ceil() as usize, "{refused} of {} uploads in {took:?}", ledger.creates.len());
     // Ours went on all the while: the two that are worked on at once were ours.
     let idle = ledger.imports.iter().map(|import| import.ended.unwrap_or_default()).max().unwrap_or_default() * 2
         - ledger.busy;
