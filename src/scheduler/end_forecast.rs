@@ -21,6 +21,10 @@ const MIN_SAMPLES: usize = 3;
 /// The shortest and the longest duration with fewer imports, in multiples of the expected one.
 const DEFAULT_SPREAD: (f64, f64) = (0.7, 1.3);
 
+/// So many durations agree if the longest is at most so many times the shortest, both in multiples of the expected one and
+/// without the outliers.
+const AGREEING: (usize, f64) = (4, 3.0);
+
 /// The part of the imports at each end of the spread that is left out: a few took unusually long.
 const OUTLIERS: usize = 10;
 
@@ -54,6 +58,8 @@ pub(super) struct EndForecast {
     duration: Option<ImportDuration>,
     /// The shortest and the longest duration, in multiples of the expected one.
     spread: (f64, f64),
+    /// The number of imports whose duration is known.
+    samples: usize,
 }
 
 /// One import in the order of acceptance.
@@ -99,7 +105,13 @@ impl EndForecast {
             }
         }
         let duration = ImportDuration::fit_measured(&durations);
-        EndForecast { began, duration, spread: spread(&durations, duration) }
+        EndForecast { began, duration, spread: spread(&durations, duration), samples: durations.len() }
+    }
+
+    /// Returns whether there are several durations and they are similar, so that the next one is probably similar too.
+    pub fn durations_agree(&self) -> bool {
+        let (shortest, longest) = self.spread;
+        self.samples >= AGREEING.0 && longest <= shortest * AGREEING.1
     }
 
     /// Returns how long the longest of these imports takes by the rows that are done; none where no poll showed any.

@@ -15,7 +15,7 @@ use crate::config::Polling;
 use crate::domain::BatchState;
 use crate::scheduler::end_forecast::EndForecast;
 use crate::scheduler::import_duration::ACTIVE_IMPORTS;
-use crate::store::{InFlightBatch, Snapshot};
+use crate::store::{EndedImport, InFlightBatch, Snapshot};
 
 /// The poll interval of an import that cannot end next, in multiples of `polling.max`. It is polled only in case that
 /// Marketo does not process imports in order.
@@ -26,7 +26,7 @@ const IDLE_FACTOR: u32 = 4;
 const IDLE_DURATIONS: u32 = 5;
 
 /// The longest of these intervals.
-const MAX_IDLE_INTERVAL: Duration = Duration::from_secs(2 * 3600);
+const MAX_IDLE_INTERVAL: Duration = Duration::from_secs(150 * 60);
 
 /// An import that may end next is polled after its elapsed time at the latest, or after the shortest time that it should
 /// take divided by this. Estimates may be wrong, after an outage or while the clock is set for example.
@@ -35,6 +35,10 @@ const MAX_WAIT_DIVISOR: u32 = 3;
 /// That time is at least and at most so many times `polling.max`.
 const MAX_WAIT_FACTORS: (u32, u32) = (4, 20);
 
+/// Where the durations of the imports that ended last agree, that time is the shortest one that the import should take, and
+/// at most so many times `polling.max`. A poll shortly before the end shows more exactly when it comes.
+const MAX_AGREED_WAIT_FACTOR: u32 = 60;
+
 /// Where a poll has shown how many rows are done, the forecast depends less on other imports. Then that time is this many times
 /// the elapsed one.
 const MAX_WAIT_BY_PROGRESS: u32 = 5;
@@ -42,8 +46,15 @@ const MAX_WAIT_BY_PROGRESS: u32 = 5;
 /// The longest such time.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
+/// An end that its progress promises within so many times `polling.max` is not approached in steps: the next poll comes
+/// after the middle of that time.
+const PROGRESS_WIDTH_FACTOR: u32 = 2;
+
+/// So much after it: `polling.max` divided by this.
+const PROGRESS_DELAY_DIVISOR: u32 = 4;
+
 /// An import is long if it should take at least so many times `polling.max`.
-const LONG_IMPORT_FACTOR: u32 = 10;
+const LONG_IMPORT_FACTOR: u32 = 5;
 
 /// In this many steps an import is polled from its earliest to its latest end. The steps are no shorter than a third of
 /// `polling.max` allows, and no longer than a sixth of the time between the two.
@@ -78,7 +89,9 @@ impl<'a> PollSchedule<'a> {
     /// Returns the schedule of the imports in a snapshot.
     pub fn of(snapshot: &Snapshot, polling: &'a Polling, now: Timestamp) -> PollSchedule<'a> {
         let on_marketo = || in_order(&snapshot.in_flight).map(|(flight, _)| flight).filter(|flight| !flight.is_overdue);
-        let forecast = EndForecast::of(&snapshot.ended_imports, on_marketo());
+        let mut ended = snapshot.ended_imports.clone();
+        ended.extend(snapshot.in_flight.iter().filter_map(ended_import));
+        let forecast = EndForecast::of(&ended, on_marketo());
         let longest_by_progress = forecast.longest_by_progress(on_marketo());
         PollSchedule { forecast, longest_by_progress, polling, now }
     }
@@ -125,8 +138,8 @@ impl<'a> PollSchedule<'a> {
         }
         let width = window.width();
         let step = (width / STEPS).min(polling.max / STEPS).max(width / (2 * STEPS)).max(polling.min);
-        let due = if window.is_by_progress && width <= polling.max * 2 / STEPS {
-            latest
+        let due = if window.is_by_progress && width <= polling.max * PROGRESS_WIDTH_FACTOR {
+            after(earliest, width / 2 + polling.max / PROGRESS_DELAY_DIVISOR).min(latest)
         } else if last >= earliest {
             after(last, step)
         } else if width > step * (STEPS + 1) {
@@ -139,8 +152,11 @@ impl<'a> PollSchedule<'a> {
         let longest = if window.is_by_progress {
             since_began(last).saturating_mul(MAX_WAIT_BY_PROGRESS).min(MAX_WAIT).max(shortest_bound)
         } else {
-            let bound = since_began(last).max(since_began(earliest) / MAX_WAIT_DIVISOR);
-            bound.clamp(shortest_bound, polling.max * MAX_WAIT_FACTORS.1)
+            let agree = self.forecast.durations_agree();
+            let (divisor, most) =
+                if agree { (1, MAX_AGREED_WAIT_FACTOR) } else { (MAX_WAIT_DIVISOR, MAX_WAIT_FACTORS.1) };
+            let bound = since_began(last).max(since_began(earliest) / divisor);
+            bound.clamp(shortest_bound, polling.max * most)
         };
         // A poll when it should have begun corrects the forecast of those behind it. Beside a long import that is not worth a
         // call.
@@ -148,6 +164,13 @@ impl<'a> PollSchedule<'a> {
         let from = if is_long { began.min(after(last, self.idle_interval(flight))).max(last) } else { last };
         due.clamp(after(last, polling.min), after(from, longest))
     }
+}
+
+/// Returns the import of a batch that is only waiting for its reports: Marketo has ended it and begun the next one.
+fn ended_import(flight: &InFlightBatch) -> Option<EndedImport> {
+    let (accepted_at, ended_at) = (flight.accepted_at?, flight.polled_at?);
+    let is_ended = flight.state == BatchState::Collecting && ended_at >= accepted_at;
+    is_ended.then_some(EndedImport { rows: flight.rows, accepted_at, ended_at })
 }
 
 fn interval(since: Timestamp, last: Timestamp, polling: &Polling) -> Duration {
@@ -160,7 +183,6 @@ mod tests {
     use super::*;
     use crate::clock::from_ms;
     use crate::domain::{BatchKey, JobId};
-    use crate::store::EndedImport;
 
     const POLLING: Polling = Polling { min: Duration::from_secs(5), max: Duration::from_secs(30) };
 
@@ -234,12 +256,45 @@ mod tests {
     }
 
     #[test]
+    fn a_long_import_like_those_before_it_is_first_polled_at_its_earliest_end() {
+        // Each took so many minutes, one after the other. The next one begins at second 0, when the last has ended.
+        let next_due = |minutes: &[i64]| {
+            let mut begin = 0;
+            let imports = minutes.iter().map(|minutes| {
+                let end = begin;
+                begin -= 60_000 * minutes;
+                EndedImport { rows: 100, accepted_at: from_ms(begin), ended_at: from_ms(end) }
+            });
+            due_in_secs(&flight(0, None, None), 0, imports.collect())
+        };
+        assert_eq!(next_due(&[20, 20, 20, 20, 20]), 1_200);
+        assert_eq!(next_due(&[20, 20, 20]), 400, "too few to rely on");
+        assert_eq!(next_due(&[20, 20, 20, 20, 90, 90]), 400, "too different to rely on");
+        assert_eq!(next_due(&[60, 60, 60, 60]), 1_800, "in half an hour at the latest");
+    }
+
+    #[test]
     fn imports_behind_a_long_one_are_polled_rarely() {
         let long = InFlightBatch { rows_done: 50, ..flight(0, Some(0), Some(900)) };
         let behind = InFlightBatch { key: BatchKey { job: JobId(9), part: 1 }, ..flight(0, None, None) };
         let snapshot = Snapshot { in_flight: vec![long, behind.clone()], ..Snapshot::default() };
         let due = PollSchedule::of(&snapshot, &POLLING, from_ms(1_000_000)).due(&behind, 5);
-        assert_eq!(due, from_ms(7_200_000), "at least every two hours");
+        assert_eq!(due, from_ms(9_000_000), "at least every two and a half hours");
+    }
+
+    #[test]
+    fn an_import_whose_reports_are_fetched_has_ended() {
+        // Both that were imported have ended, and the next one takes the slot of the first for 20 s.
+        let collecting = |job, polled| InFlightBatch {
+            key: BatchKey { job: JobId(job), part: 1 },
+            state: BatchState::Collecting,
+            ..flight(80, Some(80), Some(polled))
+        };
+        let next = flight(81, None, None);
+        let in_flight = vec![collecting(2, 100), collecting(3, 101), next.clone()];
+        let snapshot = Snapshot { in_flight, ended_imports: ended(80), ..Snapshot::default() };
+        let due = PollSchedule::of(&snapshot, &POLLING, from_ms(102_000)).due(&next, 0);
+        assert_eq!(due, from_ms(121_000), "not as if it had begun when it was accepted");
     }
 
     #[test]
@@ -339,7 +394,7 @@ mod tests {
 
     #[test]
     fn imports_of_any_length_need_few_polls() {
-        for (mean, most) in [(30, 2.0), (60, 2.5), (1_800, 2.6)] {
+        for (mean, most) in [(30, 2.0), (60, 2.6), (300, 1.2), (1_800, 1.6)] {
             let percent = |number: i64| 70 + number * 23 % 40 * 60 / 39;
             let durations: Vec<i64> = (0..40).map(|number| mean * percent(number) / 100).collect();
             let (extra, delay) = extra_polls(&durations);
