@@ -193,7 +193,7 @@ impl Intake {
         new.idempotency_key = key.zip(sha256).map(|(key, sha256)| key(sha256));
         let added = writer.finish(new, job_layout).await?;
         if let Inserted::Created(job) = &added {
-            tracing::info!(job = %job.id, instance = %job.instance, target = job.target.kind(), rows = job.rows.total,
+            tracing::info!(job = %job.id, instance = %job.instance, job_target = job.target.kind(), rows = job.rows.total,
                 bytes = job.bytes, batches = job.batches.len(), source = job.source.as_ref().map(tracing::field::display),
                 warnings = layout.warnings.len(), "file accepted");
         }

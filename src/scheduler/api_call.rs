@@ -189,7 +189,7 @@ impl WorkerContext {
     }
 
     async fn pause(&self, kind: PauseKind, reason: &str, until: Option<Timestamp>) -> Result<(), StoreError> {
-        tracing::warn!(instance = %self.name, kind = kind.as_str(), reason, until = ?until, "instance paused");
+        tracing::warn!(instance = %self.name, kind = kind.as_str(), reason, until = until.map(tracing::field::display), "instance paused");
         let pause = Pause { kind, reason: reason.to_owned(), at: self.clock.now(), until };
         self.store.pause(&self.name, pause).await
     }

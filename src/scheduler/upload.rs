@@ -175,7 +175,7 @@ async fn split(
 /// Records that the jobs of an import are sent again in other imports.
 async fn end_sharing(context: &WorkerContext, key: BatchKey, end: SharingEnd) -> Result<(), StoreError> {
     tracing::warn!(instance = %context.name, job = %key.job, part = key.part, limit = ?end.limit,
-        request_id = end.request_id, message = end.event.message(), "a shared import failed; its jobs are sent again");
+        request_id = end.request_id, reason = end.event.message(), "a shared import failed; its jobs are sent again");
     let now = context.clock.now();
     context.record_with_retry(key, "split", || context.store.end_sharing(key, end.clone(), now)).await
 }
@@ -278,10 +278,10 @@ async fn record_event(
     event: Event,
     request_id: Option<String>,
 ) -> Result<(), StoreError> {
-    let (event_name, message) = (event.name(), event.message().map(str::to_owned));
+    let (event_name, reason) = (event.name(), event.message().map(str::to_owned));
     let state = context.record_event(key, event, request_id.clone()).await?;
     tracing::warn!(instance = %context.name, job = %key.job, part = key.part, event = event_name, %state, request_id,
-        message, "upload failed");
+        reason, "upload failed");
     Ok(())
 }
 

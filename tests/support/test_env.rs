@@ -1,12 +1,14 @@
 //! Test environment: a simulator in this process, and the real binary as its daemon.
 
-use std::fmt::Write as _;
+use std::collections::HashSet;
+use std::fmt::{self, Write as _};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use marqueue::simulator::{Settings, Simulator};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -232,7 +234,40 @@ impl Drop for TestEnv {
             {
                 eprintln!("--- the daemon's log ends with ---\n{}", &log[from..]);
             }
+        } else {
+            // Programs that read the log keep one value of a key only.
+            for line in self.log().lines().filter(|line| line.starts_with('{')) {
+                if let Ok(LineKeys(keys)) = serde_json::from_str(line) {
+                    let distinct: HashSet<&String> = keys.iter().collect();
+                    assert_eq!(distinct.len(), keys.len(), "a key stands twice in a line of the log: {line}");
+                }
+            }
         }
+    }
+}
+
+/// The keys of a JSON object, repeated ones too.
+struct LineKeys(Vec<String>);
+
+impl<'de> Deserialize<'de> for LineKeys {
+    fn deserialize<D: Deserializer<'de>>(line: D) -> Result<LineKeys, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = LineKeys;
+
+            fn expecting(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+                text.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<LineKeys, A::Error> {
+                let mut keys = Vec::new();
+                while let Some((key, IgnoredAny)) = map.next_entry()? {
+                    keys.push(key);
+                }
+                Ok(LineKeys(keys))
+            }
+        }
+        line.deserialize_map(Keys)
     }
 }
 
