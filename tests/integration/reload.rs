@@ -92,7 +92,7 @@ async fn resume_reads_the_secret_file_again() {
     let mut command = std::process::Command::new(crate::support::binary());
     let ran = command.arg("--socket").arg(env.socket()).arg("resume").output().expect("it runs");
     let out = String::from_utf8_lossy(&ran.stdout);
-    assert!(out.starts_with("instance default goes on: the client secret is the one that Marketo refused"), "{ran:?}");
+    assert!(out.starts_with("instance default: the client secret is the one that Marketo refused"), "{ran:?}");
     paused(&mut env).await;
 
     fs::remove_file(&secret).unwrap();

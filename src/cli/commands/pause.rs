@@ -73,7 +73,8 @@ impl Resume {
         let client = global.client()?;
         let changed = self.instances.change(&client, async |name| client.resume(name).await).await?;
         self.instances.print(global, &changed, |name, status| match &status.note {
-            Some(note) => format!("instance {name} goes on: {}\n", sanitize(note)),
+            // It may be paused again at once, as with the secret that Marketo refused.
+            Some(note) => format!("instance {name}: {}\n", sanitize(note)),
             None => format!("instance {name} goes on\n"),
         })
     }
