@@ -86,7 +86,7 @@ impl From<StoreError> for Problem {
             StoreError::KeyReused(_) => Problem::of_kind(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency-key-reused",
-                "The idempotency key was used with another file",
+                "The idempotency key was used for another request",
                 detail,
             ),
             StoreError::Full => Problem::plain(StatusCode::INSUFFICIENT_STORAGE, detail),

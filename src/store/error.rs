@@ -78,8 +78,8 @@ pub enum StoreError {
         /// When it was erased.
         at: Timestamp,
     },
-    /// The idempotency key belongs to a job with other content, target, format or instance.
-    #[error("the idempotency key \"{0}\" was used for another file or target")]
+    /// The idempotency key belongs to a job with other content, target, format or instance, or to a retry of another job.
+    #[error("the idempotency key \"{0}\" was used for another file, target or retry")]
     KeyReused(String),
     /// Another error of SQLite or its driver.
     #[error("the database failed: {0}")]

@@ -1,5 +1,6 @@
 //! Scope of a client: its own jobs, on the instances that it may use, in both APIs.
 
+use marqueue::domain::JobId;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -91,6 +92,33 @@ async fn native_api_over_tcp_shows_a_client_only_its_jobs() {
     }
     let data = received.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
     assert_eq!(serde_json::from_str::<Value>(data).expect("JSON")["job"]["id"], own["id"]);
+}
+
+#[tokio::test]
+async fn a_key_of_a_retry_belongs_to_its_client() {
+    let mut env = env_with_clients(&format!("{CRM}{WEB}")).await;
+    let (crm, web) = (Program::of(&env, "crm").await, Program::of(&env, "web").await);
+    let file = "email,x\na@example.com,!fail:No\n";
+    let [theirs, own] = [crm.import(LEADS, file).await, web.import(LEADS, file).await];
+    for id in [theirs, own] {
+        env.ended(JobId(id)).await;
+    }
+    let retry = async |program: &Program, id: i64| {
+        let path = format!("/v1/jobs/{id}/retry?rows=failed");
+        read(program.call(Method::POST, &path).header("idempotency-key", "k").send().await.expect("an answer")).await
+    };
+    let (http, made) = retry(&crm, theirs).await;
+    assert_eq!((http, &made["retry_of"]), (201, &json!(theirs)));
+    // The same key is another one for another client, and the other client's job stays out of reach.
+    let (http, answer) = retry(&web, theirs).await;
+    assert_eq!((http, &answer["detail"]), (404, &json!(format!("there is no job {theirs}"))));
+    let (http, of_web) = retry(&web, own).await;
+    assert_eq!((http, &of_web["retry_of"]), (201, &json!(own)));
+    let (http, again) = retry(&crm, theirs).await;
+    assert_eq!((http, &again["id"]), (200, &made["id"]));
+    // A user of the socket reaches every job, and no client's key.
+    let (http, by_socket) = retry(&Program::on_socket(&env), theirs).await;
+    assert_eq!((http, &by_socket["source"]["type"]), (201, &json!("socket")), "{by_socket}");
 }
 
 #[tokio::test]

@@ -80,7 +80,10 @@ fn a_used_key_is_refused_with_the_file_name() {
     cli.file("other.csv", "email,note\nb@example.com,\n");
     cli.run("add leads people.csv --idempotency-key nightly-7").expect(0);
     let ran = cli.run("add leads other.csv --idempotency-key nightly-7").expect(1);
-    assert_eq!(ran.err, "error: other.csv: the idempotency key \"nightly-7\" was used for another file or target\n");
+    assert_eq!(
+        ran.err,
+        "error: other.csv: the idempotency key \"nightly-7\" was used for another file, target or retry\n"
+    );
 }
 
 #[test]

@@ -381,7 +381,7 @@ fn standard_input_with_a_key_becomes_one_job() {
     let again = cli.run_with_input(words, file).expect(0).out;
     assert!(again.starts_with("stdin.ssv: already accepted as job 1, which is "), "{again}");
     let other = cli.run_with_input(words, "email;note\nb@example.com;\n").expect(1);
-    assert_eq!(other.err, "error: -: the idempotency key \"nightly\" was used for another file or target\n");
+    assert_eq!(other.err, "error: -: the idempotency key \"nightly\" was used for another file, target or retry\n");
     assert_eq!(cli.run("file 1").expect(0).out, file);
 }
 

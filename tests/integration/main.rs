@@ -39,6 +39,7 @@ mod readme_walkthrough;
 mod reload;
 mod remote_access;
 mod retention;
+mod retry_keys;
 mod row_match;
 mod sample_config;
 mod screens;

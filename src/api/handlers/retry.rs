@@ -64,7 +64,10 @@ pub(crate) async fn retry(
             let job = job_view(&daemon, daemon.store.job(id).await?).await;
             Ok((StatusCode::OK, Json(job.into())))
         }
-        Some("failed") => retry_failed_rows(&daemon, &caller, daemon.store.job(id).await?).await,
+        Some("failed") => {
+            let key = idempotency_key(&headers)?;
+            retry_failed_rows(&daemon, &caller, daemon.store.job(id).await?, key).await
+        }
         Some("corrected") => {
             reject_content_encoding(&headers)?;
             let key = idempotency_key(&headers)?;

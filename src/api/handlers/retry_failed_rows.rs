@@ -22,10 +22,13 @@ use crate::store::{ContentReader, ErasableData, Inserted, Job, NewJob, Store, St
 const MAX_NAMED_ROWS: usize = 10;
 
 /// Makes a new job of an ended job's failed rows. Those whose line can't be told are left out, counted and named.
+///
+/// `key` is the idempotency key: the answer to a request may get lost, and its repetition must not import the rows twice.
 pub(super) async fn retry_failed_rows(
     daemon: &AppState,
     caller: &Identity,
     job: Job,
+    key: Option<String>,
 ) -> Result<(StatusCode, Json<RetriedJob>), Problem> {
     refuse_unknown_failures(&job)?;
     job.still_has(ErasableData::Content)?;
@@ -36,15 +39,16 @@ pub(super) async fn retry_failed_rows(
     }
     // The rows were checked when they were first accepted, or not at all: they share no import with those of other
     // jobs.
-    let new = NewJob { pack: Some(false), ..derived_job(&job, caller, "failed-rows", job.format) };
+    let new =
+        NewJob { pack: Some(false), idempotency_key: key, ..derived_job(&job, caller, "failed-rows", job.format) };
     let rows = SentRows::new(&daemon.store, job, parts).stream();
-    match daemon.intake.receive(new, Checks::None, rows).await? {
-        Inserted::Created(job) | Inserted::Existing(job) => {
-            let FailedRows { without_line, named, .. } = failed;
-            let job = job_view(daemon, job).await;
-            Ok((StatusCode::CREATED, Json(RetriedJob { job, rows_without_line: without_line, without_line: named })))
-        }
-    }
+    let (status, job) = match daemon.intake.receive(new, Checks::None, rows).await? {
+        Inserted::Created(job) => (StatusCode::CREATED, job),
+        Inserted::Existing(job) => (StatusCode::OK, job),
+    };
+    let FailedRows { without_line, named, .. } = failed;
+    let job = job_view(daemon, job).await;
+    Ok((status, Json(RetriedJob { job, rows_without_line: without_line, without_line: named })))
 }
 
 /// Refuses a job of which it is unknown which rows failed.

@@ -31,7 +31,7 @@ fn job_collection_routes() -> Vec<Route> {
         .error(403, "The client may not use this instance")
         .error(413, "The file is larger than api.max_file_bytes")
         .error(415, "The body is a form or compressed, and not the file itself")
-        .error(422, "The file can't be imported, or the key was used with another file")
+        .error(422, "The file can't be imported, or the key was used for another request")
         .error(507, "The disk is full");
     let list = Operation::new("listJobs", "Jobs, newest first")
         .query::<jobs::ListQuery>()
@@ -112,15 +112,21 @@ fn job_routes() -> Vec<Route> {
             retry::retry,
             Operation::new("retryJob", "Uploads the failed batches again, or makes a new job of the failed rows")
                 .query::<retry::RetryQuery>()
-                .header("Idempotency-Key", "With rows=corrected: the same key and body return the same job")
+                .header(
+                    "Idempotency-Key",
+                    "With rows=failed or rows=corrected: the same key and rows return the same job",
+                )
                 .optional_body("application/octet-stream", bytes)
-                .json::<RetriedJob>(200, "The job")
+                .json::<RetriedJob>(200, "The job, or the new job that was made with this key before")
                 .json::<RetriedJob>(201, "The new job of the failed rows")
                 .error(409, "There is nothing to retry, or no failed row can be told from the others")
                 .error(410, "The data was erased")
                 .error(413, "The failed rows are larger than api.max_file_bytes")
                 .error(415, "The body is a form or compressed, and not the file itself")
-                .error(422, "The failed rows are not a file that can be imported")
+                .error(
+                    422,
+                    "The failed rows are not a file that can be imported, or the key was used for another request",
+                )
                 .error(507, "The disk is full"),
         ),
         // An operator finds the id in Marketo's user interface, which shows the imports of all clients.

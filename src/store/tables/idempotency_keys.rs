@@ -41,7 +41,7 @@ impl ReadTx<'_> {
     /// Returns the job that an earlier submission with the same key created, if there is one.
     ///
     /// # Errors
-    /// [`StoreError::KeyReused`] if the file or its parameters differ.
+    /// [`StoreError::KeyReused`] if the file, its parameters or the retried job differ.
     pub(crate) async fn find_by_idempotency_key(
         &mut self,
         new: &NewJob,
@@ -84,12 +84,14 @@ impl KeyedJob {
     /// Returns the job for a second file with its key.
     ///
     /// # Errors
-    /// [`StoreError::KeyReused`] if the file or its parameters differ.
+    /// [`StoreError::KeyReused`] if the file, its parameters or the retried job differ.
     pub(crate) fn check(&self, job: Job, new: &NewJob, layout: &JobLayout) -> Result<Job, StoreError> {
         let same = self.sha256.as_deref() == layout.sha256.as_ref().map(<[u8; 32]>::as_slice)
             && job.instance == new.instance
             && job.target == new.target
-            && job.format == new.format;
+            && job.format == new.format
+            // The failed rows of two jobs can be the same bytes, and each of the two is to be sent again.
+            && job.retry_of == new.retry_of;
         if same { Ok(job) } else { Err(StoreError::KeyReused(new.idempotency_key.clone().unwrap_or_default())) }
     }
 }
