@@ -121,6 +121,35 @@ export const cases = {
     await page.context().close();
   },
 
+  async "a second press after a lost answer sends the failed rows once"({ browser, daemon }) {
+    const { id } = await daemon.add("pressed.csv", people("Pressed", null));
+    await endsAs(daemon, id, "complete");
+    const page = await open(browser, `${daemon.local}/?job=${id}`, { expected: ["ERR_FAILED"] });
+    const keys = [];
+    await page.route("**/v1/jobs/*/retry*", async (route) => {
+      keys.push(route.request().headers()["idempotency-key"]);
+      if (keys.length > 1) return route.continue();
+      // Done, but the answer is lost.
+      await route.fetch();
+      await route.abort();
+    });
+    await page.getByRole("button", { name: "Retry failed rows…" }).click();
+    const press = page.locator("dialog[open]").getByRole("button", { name: "Send them again" });
+    await press.click();
+    await page.locator("dialog[open] .notice", { hasText: "no daemon answers" }).waitFor();
+    await press.click();
+    await page.locator("#toast", { hasText: "was made of the failed rows" }).waitFor();
+    // The dialog that is opened anew is another request.
+    await page.goto(`${daemon.local}/?job=${id}`);
+    await ask(page, "Retry failed rows…", "Send them again");
+    await page.locator("#toast", { hasText: "was made of the failed rows" }).waitFor();
+    assert.deepEqual([keys.length, keys[0] === keys[1], keys[1] === keys[2]], [3, true, false]);
+    const { jobs } = JSON.parse(await daemon.cli("list", "--json"));
+    assert.equal(jobs.filter((job) => job.retry_of === id).length, 2);
+    await page.unrouteAll({ behavior: "ignoreErrors" });
+    await page.context().close();
+  },
+
   async "pause, cancel of all that match, retry, resume"({ browser, daemon }) {
     const page = await open(browser, `${daemon.local}/`);
     await live(page);
@@ -166,7 +195,7 @@ export const cases = {
     await page.getByText("2 new jobs will be made").waitFor();
     await page.getByRole("button", { name: "Retry failed rows: 2 jobs" }).click();
     await page.locator("#toast", { hasText: "3 jobs sent again." }).waitFor();
-    assert.deepEqual(posted.toSorted((a, b) => a - b), [made[0], made[1], made[1], made[2]]);
+    assert.deepEqual(posted.toSorted((a, b) => a - b), [made[0], made[1], made[1], made[2], made[2]]);
     const { jobs } = JSON.parse(await daemon.cli("list", "--json"));
     for (const id of made) assert.equal(jobs.filter((job) => job.retry_of === id).length, 1, `job ${id}`);
     await page.context().close();

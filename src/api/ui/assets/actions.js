@@ -1,6 +1,6 @@
 // What one can do with jobs and instances. Each action is confirmed in a dialog that says what will happen.
 
-import { get, post } from "./api.js";
+import { get, newIdempotencyKey, post } from "./api.js";
 import { confirm } from "./dialog.js";
 import { h } from "./dom.js";
 import { count, hasFailedRows, isEnded, plural } from "./format.js";
@@ -59,6 +59,8 @@ export function retryJob(job) {
 
 /** `retries` are the jobs that send its failed rows already. */
 export function retryRows(job, retries = []) {
+  // A second press after a lost answer gives the job that the first one made.
+  const key = newIdempotencyKey();
   confirm({
     title: `Send the failed rows of job ${job.id} again?`,
     text: [
@@ -68,7 +70,7 @@ export function retryRows(job, retries = []) {
     command: `marqueue retry ${job.id} --failed-rows`,
     button: "Send them again",
     run: async () => {
-      const made = await post(`v1/jobs/${job.id}/retry`, { rows: "failed" });
+      const made = await post(`v1/jobs/${job.id}/retry`, { rows: "failed" }, { "Idempotency-Key": key });
       go({ job: made.id });
       const left = made.rows_without_line;
       return `Job ${made.id} was made of the failed rows.${left ? ` ${plural(left, "row")} could not be told from others and ${left === 1 ? "is" : "are"} not in it.` : ""}`;
@@ -110,13 +112,13 @@ export function resumeInstance(name, pause) {
   });
 }
 
-/** Actions on all jobs that match a filter. */
+/** Actions on all jobs that match a filter. `request` returns the arguments of `post`; `key` is the one of the dialog. */
 export const BULK = {
   cancel: {
     button: "Cancel",
     title: "Cancel all that match?",
     can: canCancel,
-    path: (id) => [`v1/jobs/${id}/cancel`, {}],
+    request: (id) => [`v1/jobs/${id}/cancel`],
     text: (jobs) => [`${plural(jobs.length, "job")} will be cancelled. What Marketo has already runs to its end.`],
     done: "cancelled",
     danger: true,
@@ -125,7 +127,7 @@ export const BULK = {
     button: "Retry",
     title: "Retry all that match?",
     can: canRetry,
-    path: (id) => [`v1/jobs/${id}/retry`, {}],
+    request: (id) => [`v1/jobs/${id}/retry`],
     text: (jobs) => {
       const batches = jobs.flatMap((job) => inState(job, "failed", "cancelled", "held"));
       const held = batches.filter((batch) => batch.state === "held").length;
@@ -137,7 +139,7 @@ export const BULK = {
     button: "Retry failed rows",
     title: "Send the failed rows of all that match again?",
     can: canRetryRows,
-    path: (id) => [`v1/jobs/${id}/retry`, { rows: "failed" }],
+    request: (id, key) => [`v1/jobs/${id}/retry`, { rows: "failed" }, { "Idempotency-Key": `${key}-${id}` }],
     text: (jobs) => [`${plural(jobs.length, "new job")} will be made, of the failed rows of ${plural(jobs.length, "job")}.`],
     done: "sent again",
     skipRetried: true,
@@ -151,8 +153,8 @@ const AT_ONCE = 4;
 export function actOnMatching(kind, filter) {
   const action = BULK[kind];
   const found = { matching: 0, jobs: [], retried: 0, done: 0, ready: false };
-  /** Jobs whose answer was lost: it may have been done. */
-  const unanswered = new Set();
+  // A second attempt after a lost answer has the keys of the first one, so it makes no second job.
+  const key = newIdempotencyKey();
   let redraw = () => {};
   let error = null;
   find(action, filter, found, () => redraw()).catch((failure) => {
@@ -182,10 +184,9 @@ export function actOnMatching(kind, filter) {
       let tried = 0;
       await each(jobs, async (job) => {
         try {
-          if (!(action.skipRetried && unanswered.has(job) && (await isRetried(job)))) await post(...action.path(job.id));
+          await post(...action.request(job.id, key));
           left.delete(job);
         } catch (failure) {
-          if (!failure.status) unanswered.add(job);
           failures.push(`job ${job.id}: ${failure.message}`);
         }
         tried++;

@@ -1,6 +1,6 @@
 // Adding files: the form for the target and its options, the checks' result, and the upload with its progress.
 
-import { get, session, upload } from "./api.js";
+import { get, newIdempotencyKey, session, upload } from "./api.js";
 import { openDialog, say } from "./dialog.js";
 import { h } from "./dom.js";
 import { bytes, plural } from "./format.js";
@@ -14,11 +14,9 @@ let open = null;
 
 const formatOf = (name) => FORMATS.find((format) => name.toLowerCase().endsWith(`.${format}`));
 
-const randomKey = () => `page-${[...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-
 let lastId = 0;
 
-const entry = (file) => ({ file, id: ++lastId, format: formatOf(file.name) ?? "csv", key: randomKey(), state: "new", text: "", sent: 0 });
+const entry = (file) => ({ file, id: ++lastId, format: formatOf(file.name) ?? "csv", key: newIdempotencyKey(), state: "new", text: "", sent: 0 });
 
 /** Opens the form with these files. */
 export async function addFiles(files) {
@@ -146,7 +144,7 @@ function reset(state) {
 }
 
 function renewKeys({ entries }) {
-  for (const item of entries) if (item.state !== "sent") item.key = randomKey();
+  for (const item of entries) if (item.state !== "sent") item.key = newIdempotencyKey();
 }
 
 function fileRow(item, dialog, state) {
@@ -156,7 +154,7 @@ function fileRow(item, dialog, state) {
   };
   const chosen = (event) => {
     item.format = event.target.value;
-    item.key = randomKey();
+    item.key = newIdempotencyKey();
     reset(state);
     dialog.draw();
   };

@@ -67,9 +67,15 @@ export async function get(path, parameters = {}) {
   return (await call(path + query(parameters))).json();
 }
 
-/** Makes a change. If the token is out of date, as after a restart of the daemon, it is read again once. */
-export async function post(path, parameters = {}) {
-  const send = () => call(path + query(parameters), { method: "POST", headers: { "X-CSRF-Token": session.csrf_token } });
+/** Returns a key for one request and its repetitions. */
+export const newIdempotencyKey = () => `page-${[...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+
+/**
+ * Makes a change. If the token is out of date, as after a restart of the daemon, it is read again once. `headers` are
+ * further ones.
+ */
+export async function post(path, parameters = {}, headers = {}) {
+  const send = () => call(path + query(parameters), { method: "POST", headers: { "X-CSRF-Token": session.csrf_token, ...headers } });
   let response;
   try {
     response = await send();
