@@ -231,6 +231,44 @@ export const cases = {
     await page.context().close();
   },
 
+  async "an upload with an outdated token is sent again under its key"({ browser, daemon }) {
+    const page = await open(browser, `${daemon.local}/`, { expected: ["403"] });
+    await live(page);
+    const sent = [];
+    await page.route(/\/v1\/(check|jobs)\?/, async (route) => {
+      const request = route.request();
+      if (request.method() !== "POST") return route.continue();
+      const { "x-csrf-token": token, "idempotency-key": key } = request.headers();
+      sent.push({ path: new URL(request.url()).pathname, token, key });
+      route.continue();
+    });
+    const outdate = () =>
+      page.evaluate(async () => {
+        const { session } = await import(new URL("ui/api.js", document.baseURI).href);
+        session.csrf_token = "outdated";
+      });
+    await drop(page, [{ name: "outdated.csv", content: people(null) }]);
+    await outdate();
+    await page.getByRole("button", { name: "Check 1 file" }).click();
+    const submit = page.getByRole("button", { name: "Send 1 file" });
+    await submit.waitFor();
+    await outdate();
+    await submit.click();
+    await page.locator("#toast", { hasText: "1 file added" }).waitFor();
+    assert.deepEqual(sent.map(({ path }) => path), ["/v1/check", "/v1/check", "/v1/jobs", "/v1/jobs"]);
+    assert.deepEqual(sent.map(({ token }) => token === "outdated"), [true, false, true, false]);
+    assert.ok(sent[2].key && sent[2].key === sent[3].key, "the second attempt has the key of the first one");
+    // A refusal that a new token does not change is told.
+    await page.route("**/v1/jobs?*", (route) => (route.request().method() === "POST" ? route.fulfill({ status: 403, json: { detail: "not allowed" } }) : route.continue()));
+    await drop(page, [{ name: "forbidden.csv", content: people(null) }]);
+    await page.locator("dialog summary").click();
+    await page.getByLabel("Send without checking").check();
+    await submit.click();
+    await page.locator("dialog .lost .result", { hasText: "not allowed" }).waitFor();
+    await page.unrouteAll({ behavior: "ignoreErrors" });
+    await page.context().close();
+  },
+
   async "the focus follows a link into the view that it opens"({ browser, daemon }) {
     const { id } = await daemon.add("focused.csv", people("Focus"));
     await endsAs(daemon, id, "complete");

@@ -70,31 +70,36 @@ export async function get(path, parameters = {}) {
 /** Returns a key for one request and its repetitions. */
 export const newIdempotencyKey = () => `page-${[...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 
-/**
- * Makes a change. If the token is out of date, as after a restart of the daemon, it is read again once. `headers` are
- * further ones.
- */
-export async function post(path, parameters = {}, headers = {}) {
-  const send = () => call(path + query(parameters), { method: "POST", headers: { "X-CSRF-Token": session.csrf_token, ...headers } });
-  let response;
+/** Sends a change with the token. If it is out of date, as after a restart of the daemon, it is read again once. */
+async function withToken(send) {
+  const token = session.csrf_token;
   try {
-    response = await send();
+    return await send(token);
   } catch (error) {
     if (error.status !== 403) throw error;
-    const before = session.csrf_token;
     await openSession();
-    if (session.csrf_token === before) throw error;
-    response = await send();
+    if (session.csrf_token === token) throw error;
+    return send(session.csrf_token);
   }
+}
+
+/** Makes a change. `headers` are further ones. */
+export async function post(path, parameters = {}, headers = {}) {
+  const response = await withToken((token) => call(path + query(parameters), { method: "POST", headers: { "X-CSRF-Token": token, ...headers } }));
   return response.headers.get("content-type")?.includes("json") ? response.json() : null;
 }
 
-/** Sends a file as the body, and reports the bytes sent. `XMLHttpRequest`, since fetch reports no progress. */
-export function upload({ path, parameters, file, headers = {}, onProgress, signal }) {
+/** Sends a file as the body, and reports the bytes sent. */
+export const upload = (options) => withToken((token) => sendFile(token, options));
+
+/** `XMLHttpRequest`, since fetch reports no progress. */
+function sendFile(token, { path, parameters, file, headers = {}, onProgress, signal }) {
   return new Promise((resolve, reject) => {
+    // The event of an abort before the second attempt was received by the first one only.
+    if (signal?.aborted) return reject(new ApiError(0, "stopped"));
     const request = new XMLHttpRequest();
     request.open("POST", path + query(parameters));
-    request.setRequestHeader("X-CSRF-Token", session.csrf_token);
+    request.setRequestHeader("X-CSRF-Token", token);
     request.setRequestHeader("Content-Type", "application/octet-stream");
     for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     if (onProgress) request.upload.onprogress = (event) => onProgress(event.loaded, event.total);
