@@ -4,6 +4,7 @@
 mod add_options;
 mod backup;
 mod batch_rules;
+mod browser;
 mod check_route;
 mod cli;
 mod cli_env;

@@ -1,33 +1,13 @@
 //! The page for browsers: its documents and files, the headers that protect them, and the path prefix.
 
-use reqwest::header::HeaderMap;
 use serde_json::Value;
 
+use crate::browser::{Answer, Browser};
 use crate::support::{TestEnv, quick};
 
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    text: String,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
-    }
-}
-
-/// One GET over the socket, without following redirections.
-async fn get(env: &TestEnv, path: &str, headers: &[(&'static str, &str)]) -> Answer {
-    let http =
-        reqwest::Client::builder().unix_socket(env.socket()).no_proxy().redirect(reqwest::redirect::Policy::none());
-    let mut request = http.build().expect("a client").get(format!("http://localhost{path}"));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let answer = request.send().await.expect("an answer");
-    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-    Answer { status, headers, text: answer.text().await.expect("text") }
+/// One GET over the socket.
+async fn get(env: &TestEnv, path: &str, headers: &[(&str, &str)]) -> Answer {
+    Browser::over_socket(env).get(path, headers).await
 }
 
 #[tokio::test]
@@ -50,7 +30,7 @@ async fn socket_serves_the_page_with_a_strict_policy() {
     assert!(!policy.contains("unsafe"), "{policy}");
     assert_eq!(page.header("x-content-type-options"), "nosniff");
     assert_eq!(page.header("cache-control"), "no-store");
-    let session: Value = serde_json::from_str(&get(&env, "/ui/session", &[]).await.text).expect("JSON");
+    let session = get(&env, "/ui/session", &[]).await.json();
     assert_eq!((&session["client"], &session["version"]), (&Value::Null, &env!("CARGO_PKG_VERSION").into()));
 }
 

@@ -3,81 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::header::HeaderMap;
-use reqwest::{Client, Method, redirect};
 use serde_json::Value;
 
+use crate::browser::{Browser, CLIENTS, GOOD_LOGIN, client};
 use crate::support::{TestEnv, leads, quick};
-
-const CLIENTS: &str = "[[api.clients]]\nclient_id = \"crm\"\nclient_secret = \"right secret\"\n";
-const GOOD_LOGIN: &str = "client_id=crm&client_secret=right+secret";
-
-/// A browser that follows nothing and adds no header of its own.
-struct Browser {
-    http: Client,
-    base: String,
-}
-
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    text: String,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
-    }
-}
-
-fn client() -> reqwest::ClientBuilder {
-    Client::builder().no_proxy().redirect(redirect::Policy::none())
-}
-
-impl Browser {
-    async fn over_tcp(env: &TestEnv) -> Browser {
-        let http = client().build().expect("a client");
-        Browser { http, base: format!("http://{}", env.tcp_address().await) }
-    }
-
-    fn over_socket(env: &TestEnv) -> Browser {
-        let http = client().unix_socket(env.socket()).build().expect("a client");
-        Browser { http, base: "http://localhost:8437".into() }
-    }
-
-    async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let mut request = self.http.request(method, format!("{}{path}", self.base)).body(body.to_owned());
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let answer = request.send().await.expect("an answer");
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Answer { status, headers, text: answer.text().await.expect("text") }
-    }
-
-    async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        self.send(Method::GET, path, headers, "").await
-    }
-
-    async fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        self.send(Method::POST, path, headers, body).await
-    }
-
-    /// Logs in, and returns the cookie as a browser sends it, with the session's token.
-    async fn log_in(&self) -> (String, String) {
-        let answer = self.post("/ui/login", &[("origin", &self.base)], GOOD_LOGIN).await;
-        assert_eq!(answer.status, 303, "{answer:?}");
-        let cookie = answer.header("set-cookie").split(';').next().expect("a cookie").to_owned();
-        let session = self.get("/ui/session", &[("cookie", &cookie)]).await;
-        let token = session.json()["csrf_token"].as_str().expect("a token").to_owned();
-        (cookie, token)
-    }
-}
 
 async fn env_with_clients() -> TestEnv {
     let mut env = TestEnv::new(quick()).await;
