@@ -86,7 +86,12 @@ export const cases = {
     for (const { id } of [spring, autumn]) await endsAs(daemon, id, "complete");
     const page = await open(browser, `${daemon.local}/?view=jobs`);
     await page.getByLabel("File name").waitFor();
-    await page.keyboard.press("/");
+    // A character alone is no shortcut, which speech input could press.
+    const focused = () => page.evaluate(() => document.activeElement.id);
+    for (const key of ["/", "k", "Alt+k"]) await page.keyboard.press(key);
+    assert.notEqual(await focused(), "search");
+    await page.keyboard.press("Control+k");
+    assert.equal(await focused(), "search");
     await page.keyboard.type("-fair");
     await page.waitForURL(/q=-fair/);
     await page.getByLabel("with failed rows").check();

@@ -160,14 +160,14 @@ async function show(parameters) {
   read();
 }
 
+/** Ctrl+K or ⌘K moves to the search. A character alone is no shortcut, since speech input could press it (WCAG 2.1.4). */
 function keys(event) {
   const typing = event.target.closest?.("input, select, textarea, dialog");
-  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const modified = event.ctrlKey !== event.metaKey && !event.altKey && !event.shiftKey;
   const search = document.getElementById("search");
-  if (event.key === "/" && search) {
-    event.preventDefault();
-    search.focus();
-  }
+  if (typing || !modified || event.key.toLowerCase() !== "k" || !search) return;
+  event.preventDefault();
+  search.focus();
 }
 
 async function start() {

@@ -96,6 +96,7 @@ export class JobList {
           type: "search",
           name,
           id,
+          "aria-keyshortcuts": id && "Control+K Meta+K",
           placeholder,
           autocomplete: "off",
           // What is being typed is ahead of the address.
