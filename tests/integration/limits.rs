@@ -125,9 +125,10 @@ async fn leap(env: &TestEnv, by: Duration) {
 
 #[tokio::test]
 async fn a_clock_jump_over_a_restart_resets_no_call_window() {
-    let window = Duration::from_secs(4);
+    // So long that a loaded machine makes twelve calls in it.
+    let window = Duration::from_secs(12);
     let mut env = TestEnv::new(Settings { window, ..quick() }).await;
-    env.config = "limits = { calls = 12, window = \"4s\" }\n".into();
+    env.config = "limits = { calls = 12, window = \"12s\" }\n".into();
     env.start().await;
     let mut ids = Vec::new();
     for n in 0..9 {
@@ -170,7 +171,7 @@ impl TestEnv {
             assert_eq!(self.request("POST", &format!("/v1/instances/{instance}/pause"), "").await.0, 200);
             for n in 0..jobs {
                 // The first imports last so long that all slots are taken at once, however slow the machine is.
-                let lasts = if n < 2 { "5s" } else { "200ms" };
+                let lasts = if n < 2 { "12s" } else { "200ms" };
                 let file = format!("email,firstName\n{n}@example.com,!lasts:{lasts}\n");
                 ids.push(self.add(&format!("{LEADS}&instance={instance}"), file).await.id);
             }
