@@ -29,13 +29,16 @@ impl Disk {
         Disk(at)
     }
 
-    /// Another program writes until nothing more goes in.
-    fn fill(&self) -> PathBuf {
+    /// Another program writes until nothing more goes in. The daemon is stopped meanwhile: the program would also take
+    /// what the daemon releases of its reserve.
+    fn fill(&self, env: &TestEnv) -> PathBuf {
+        env.signal("STOP");
         let path = self.0.join("filler");
         let mut file = File::options().create(true).append(true).open(&path).expect("a file");
         for size in [1 << 16, 1] {
             while file.write_all(&vec![b'x'; size]).is_ok() {}
         }
+        env.signal("CONT");
         path
     }
 }
@@ -84,7 +87,7 @@ async fn accepted_jobs_end_on_a_disk_filled_by_another_program() {
         jobs.push(env.add("target=leads&filename=a.csv", leads(&[&format!("{n}@example.com")])).await.id);
     }
     jobs.push(env.add("target=leads&filename=failing.csv", noise(20_000, "!fail:no")).await.id);
-    let filler = disk.fill();
+    let filler = disk.fill(&env);
 
     // Tokens are still issued.
     let (http, token) = env.json("GET", "/identity/oauth/token?grant_type=client_credentials&client_id=any").await;
@@ -103,7 +106,7 @@ async fn accepted_jobs_end_on_a_disk_filled_by_another_program() {
     // After a kill and a start on the full disk, all goes on.
     env.kill();
     env.start().await;
-    disk.fill();
+    disk.fill(&env);
     assert_eq!(env.request("POST", "/v1/instances/default/resume", "").await.0, 200);
     for id in &jobs {
         let job = env.ended(*id).await;
@@ -184,7 +187,7 @@ async fn a_full_disk_is_reported_again_after_it_had_room() {
     env.config = format!("\n[notify]\nurl = {:?}", receiver.open().await);
     env.start().await;
     for occurrence in 1..=2 {
-        let filler = disk.fill();
+        let filler = disk.fill(&env);
         for _ in 0..3 {
             let (status, _) =
                 env.request("POST", "/v1/jobs?target=leads&filename=a.csv", leads(&["a@example.com"])).await;
@@ -215,7 +218,7 @@ async fn reports_of_a_shared_import_wait_for_room_without_a_call() {
         let file = noise(4_000, &format!("!fail:no {n}"));
         jobs.push(env.add("target=leads&format=csv", file).await.id);
     }
-    let filler = disk.fill();
+    let filler = disk.fill(&env);
     assert_eq!(env.request("POST", "/v1/instances/default/resume", "").await.0, 200);
     env.until("there is no room for the reports", async |env| {
         env.log().contains("step failed; retrying").then_some(())
