@@ -33,6 +33,10 @@ impl Disk {
     /// what the daemon releases of its reserve.
     fn fill(&self, env: &TestEnv) -> PathBuf {
         env.signal("STOP");
+        // A thread that is in a system call stops after it.
+        while threads(env.pid()).any(|stat| !stat.contains(") T ")) {
+            std::thread::yield_now();
+        }
         let path = self.0.join("filler");
         let mut file = File::options().create(true).append(true).open(&path).expect("a file");
         for size in [1 << 16, 1] {
@@ -41,6 +45,13 @@ impl Disk {
         env.signal("CONT");
         path
     }
+}
+
+/// What the kernel says of each thread of a process.
+fn threads(pid: u32) -> impl Iterator<Item = String> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+    // One that has ended meanwhile has no file.
+    threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok())
 }
 
 impl Drop for Disk {
