@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_import_like_those_before_it_is_first_polled_at_its_earliest_end() {
+    fn agreed_durations_delay_the_first_poll_of_an_import() {
         // Each took so many minutes, one after the other. The next one begins at second 0, when the last has ended.
         let next_due = |minutes: &[i64]| {
             let mut begin = 0;
