@@ -19,10 +19,15 @@ impl BatchRules {
         self.in_order || (is_first && self.canary.is_some())
     }
 
+    /// Returns the name of the rule by which batches wait for others; that of `canary` where there is none.
+    pub fn dependency(&self) -> &'static str {
+        if self.in_order { "in_order" } else { "canary" }
+    }
+
     /// Returns why the batches that are not uploaded yet are to be cancelled after a batch failed; none where they are
     /// independent of it.
     pub fn stop_after_failure(&self, part: u32) -> Option<StopReason> {
-        let rule = if self.in_order { "in_order" } else { "canary" };
+        let rule = self.dependency();
         self.has_dependents(part == FIRST_PART).then(|| StopReason {
             cause: StopCause::Dependency,
             text: format!("part {part} failed, and the batches behind it wait for it ({rule})"),

@@ -116,7 +116,7 @@ impl QueueView<'_> {
             rows: pending().map(|batch| batch.rows.total).sum(),
             pending_batches: u32::try_from(pending().count()).unwrap_or(u32::MAX),
             priority: job.priority,
-            waiting: self.rows.explained(&job).waiting().map(WaitingDto::from),
+            waiting: self.rows.explained(&job).pending_waiting().map(WaitingDto::from),
             estimated_end: self.rows.forecast.estimate(&job).end,
             filename: job.filename,
             target: job.target,

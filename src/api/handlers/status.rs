@@ -126,7 +126,7 @@ fn status_of(
         let next_call_at = scheduler.next_call_at(now);
         let ahead = batch.group_head.filter(|&head| head < job.id);
         let explained = ExplainedJob { job, ahead, outlook: &outlook, rules: &rules, next_call_at, now };
-        explained.waiting().map(WaitingDto::from)
+        explained.pending_waiting().map(WaitingDto::from)
     });
     let needs_decision = snapshot.in_flight.iter().filter(|batch| batch.state == BatchState::Held || batch.is_overdue);
     let mut held: Vec<_> = needs_decision.map(|batch| batch.key.job).collect();

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::domain::batch_rules::FIRST_PART;
 use crate::domain::instance::PauseKind;
 use crate::domain::{BatchState, JobId, JobState};
 use crate::scheduler::explain::explanation::{Explanation, Wait, WaitReason, Waiting};
@@ -28,7 +29,12 @@ pub struct ExplainedJob<'a> {
 impl ExplainedJob<'_> {
     /// Explains what the job waits for.
     pub fn explain(&self) -> Explanation {
-        let Wait { waits_for, short: _, text, until } = self.wait();
+        let Wait { waits_for, short: _, mut text, until } = self.wait();
+        let required = self.first(BatchState::Pending).and_then(|pending| self.required_batch(pending));
+        if let Some(required) = required {
+            let rule = self.job.batch_rules.dependency();
+            text += &format!(" Its other parts wait until part {} is complete ({rule}).", required.part);
+        }
         Explanation { id: self.job.id, state: self.job.state, waits_for, text, until }
     }
 
@@ -38,41 +44,81 @@ impl ExplainedJob<'_> {
         (waits_for != WaitReason::Nothing).then_some(Waiting { waits_for, text: short, until })
     }
 
+    /// Returns in a few words what the job's first pending batch waits for; none where no batch is pending. Other batches
+    /// of the job may be under way meanwhile.
+    pub fn pending_waiting(&self) -> Option<Waiting> {
+        let pending = self.first(BatchState::Pending)?;
+        let wait = self.paused().unwrap_or_else(|| match self.required_batch(pending) {
+            Some(required) => self.dependent(required),
+            None => self.pending(pending),
+        });
+        Some(Waiting { waits_for: wait.waits_for, text: wait.short, until: wait.until })
+    }
+
+    /// Returns the batch that has to be complete before `pending` is uploaded, by the rules of their job.
+    fn required_batch(&self, pending: &Batch) -> Option<&Batch> {
+        let rules = &self.job.batch_rules;
+        let before = self.job.batches.iter().take_while(|batch| batch.part != pending.part);
+        let required = before.filter(|batch| rules.in_order || (rules.canary.is_some() && batch.part == FIRST_PART));
+        required.filter(|batch| !batch.state.is_terminal()).last()
+    }
+
+    /// A batch waits for another one of its job.
+    fn dependent(&self, required: &Batch) -> Wait {
+        let short = format!("waits for part {} ({})", required.part, self.job.batch_rules.dependency());
+        Wait { short, ..self.under_way(required) }
+    }
+
+    fn first(&self, state: BatchState) -> Option<&Batch> {
+        self.job.batches.iter().find(|batch| batch.state == state)
+    }
+
     fn wait(&self) -> Wait {
         let job = self.job;
         if job.state.is_terminal() {
             return Wait::new(WaitReason::Nothing, "", ended_text(job));
         }
-        let first = |state: BatchState| job.batches.iter().find(|batch| batch.state == state);
         if let Some(batch) = job.batches.iter().find(|batch| batch.overdue_at.is_some()) {
             return self.overdue(batch);
         }
-        if let Some(batch) = first(BatchState::Held) {
+        if let Some(batch) = self.first(BatchState::Held) {
             return self.held(batch);
         }
-        if let Some(paused) = self.paused() {
+        if let Some(paused) = self.paused()
+            && !self.continues_while_paused()
+        {
             return paused;
         }
-        if let Some(batch) = first(BatchState::Uploading) {
-            let text = format!("Part {} is being uploaded to Marketo.{}", batch.part, sharing_text(batch));
-            return Wait::new(WaitReason::Upload, "being uploaded", text);
+        let under_way =
+            [BatchState::Uploading, BatchState::Importing, BatchState::Queued, BatchState::Collecting].into_iter();
+        if let Some(batch) = under_way.filter_map(|state| self.first(state)).next() {
+            return self.under_way(batch);
         }
-        if let Some(batch) = first(BatchState::Importing).or_else(|| first(BatchState::Queued)) {
-            return self.on_marketo(batch);
-        }
-        if let Some(batch) = first(BatchState::Collecting) {
-            let text = match batch.query_failures.all {
-                0 => "The import has ended; its failure and warning files are being fetched.".to_owned(),
-                n => format!("The import has ended; fetching its files has failed {n} times and is retried."),
-            } + &sharing_text(batch);
-            return Wait::new(WaitReason::Files, "fetching its failure and warning files", text)
-                .until(batch.not_before);
-        }
-        match first(BatchState::Pending) {
+        match self.first(BatchState::Pending) {
             Some(batch) => self.pending(batch),
             None => {
                 Wait::new(WaitReason::Turn, "about to end", "Its last batch has ended, and the job is about to end.")
             }
+        }
+    }
+
+    /// A batch is uploaded, imported or held, or its reports are fetched.
+    fn under_way(&self, batch: &Batch) -> Wait {
+        match batch.state {
+            _ if batch.overdue_at.is_some() => self.overdue(batch),
+            BatchState::Held => self.held(batch),
+            BatchState::Uploading => {
+                let text = format!("Part {} is being uploaded to Marketo.{}", batch.part, sharing_text(batch));
+                Wait::new(WaitReason::Upload, "being uploaded", text)
+            }
+            BatchState::Collecting => {
+                let text = match batch.query_failures.all {
+                    0 => "The import has ended; its failure and warning files are being fetched.".to_owned(),
+                    n => format!("The import has ended; fetching its files has failed {n} times and is retried."),
+                } + &sharing_text(batch);
+                Wait::new(WaitReason::Files, "fetching its failure and warning files", text).until(batch.not_before)
+            }
+            _ => self.on_marketo(batch),
         }
     }
 
@@ -87,17 +133,20 @@ impl ExplainedJob<'_> {
         Wait::new(WaitReason::Operator, format!("the outcome of the upload of part {} is unknown", batch.part), text)
     }
 
+    /// Returns whether a batch of the job continues although the instance is paused: an operator's pause stops uploads only.
+    fn continues_while_paused(&self) -> bool {
+        let is_under_way = |batch: &Batch| {
+            batch.is_on_marketo() || matches!(batch.state, BatchState::Uploading | BatchState::Collecting)
+        };
+        let pause = self.outlook.snapshot.instance.pause.as_ref();
+        pause.is_some_and(|pause| pause.kind == PauseKind::Operator) && self.job.batches.iter().any(is_under_way)
+    }
+
+    /// The instance is paused.
     fn paused(&self) -> Option<Wait> {
         let pause = self.outlook.snapshot.instance.pause.as_ref()?;
         let ends_at = self.outlook.snapshot.pause_ends_at();
         if ends_at.is_some_and(|until| until <= self.now) {
-            return None;
-        }
-        // An operator's pause stops uploads only. Imports that Marketo has continue.
-        let is_under_way = |batch: &Batch| {
-            batch.is_on_marketo() || matches!(batch.state, BatchState::Uploading | BatchState::Collecting)
-        };
-        if pause.kind == PauseKind::Operator && self.job.batches.iter().any(is_under_way) {
             return None;
         }
         let (name, reason) = (&self.job.instance, &pause.reason);

@@ -102,16 +102,20 @@ impl Case {
         Case::new(|case| case.outlook.snapshot.instance.pause = Some(pause))
     }
 
-    /// The code, the few words and the time. The full text has the same code and time.
-    fn waiting(&self) -> (WaitReason, String, Option<Timestamp>) {
-        let explained = ExplainedJob {
+    fn explained(&self) -> ExplainedJob<'_> {
+        ExplainedJob {
             job: &self.job,
             ahead: self.ahead,
             outlook: &self.outlook,
             rules: &RULES,
             next_call_at: self.next_call_at,
             now: at(100),
-        };
+        }
+    }
+
+    /// The code, the few words and the time. The full text has the same code and time.
+    fn waiting(&self) -> (WaitReason, String, Option<Timestamp>) {
+        let explained = self.explained();
         let (waiting, explanation) = (explained.waiting().unwrap(), explained.explain());
         assert_eq!((explanation.waits_for, explanation.until), (waiting.waits_for, waiting.until));
         assert!(explanation.text.ends_with('.') || explanation.text.contains("message: "), "{}", explanation.text);
@@ -200,6 +204,59 @@ fn each_reason_has_few_words_and_its_time() {
     }
 }
 
+/// A job of three parts, of which the first ones have these states and the others are pending.
+fn parts(states: &[BatchState], rules: BatchRules) -> Case {
+    let mut batches = vec![Batch::new(1, 10, 0, 1), Batch::new(2, 10, 0, 1), Batch::new(3, 10, 0, 1)];
+    for (batch, &state) in batches.iter_mut().zip(states) {
+        batch.state = state;
+    }
+    Case::new(|case| (case.job.batches, case.job.batch_rules) = (batches, rules))
+}
+
+#[test]
+fn pending_batches_have_reasons_of_their_own() {
+    use BatchState::{Complete, Held, Importing, Pending, Uploading};
+    use WaitReason::{Import, Operator, Slot, Turn, Upload};
+    let in_order = BatchRules { in_order: true, ..BatchRules::default() };
+    let canary = BatchRules { canary: Some(10), ..BatchRules::default() };
+    let none = BatchRules::default();
+    let full = |mut case: Case| {
+        case.outlook.snapshot.in_flight = vec![in_flight(1, None), in_flight(2, None)];
+        case
+    };
+    let paused = |mut case: Case| {
+        case.outlook.snapshot.instance = Case::paused(PauseKind::Operator, None).outlook.snapshot.instance;
+        case
+    };
+    for (case, expected) in [
+        (parts(&[Importing], none), Some((Turn, "next"))),
+        (full(parts(&[Importing], none)), Some((Slot, "waits for a free slot"))),
+        (paused(parts(&[Importing], none)), Some((Operator, "paused by an operator"))),
+        (parts(&[Importing], in_order), Some((Import, "waits for part 1 (in_order)"))),
+        (paused(parts(&[Importing], in_order)), Some((Operator, "paused by an operator"))),
+        (parts(&[Complete, Uploading], in_order), Some((Upload, "waits for part 2 (in_order)"))),
+        (parts(&[Complete], in_order), Some((Turn, "next"))),
+        (parts(&[Held], in_order), Some((Operator, "waits for part 1 (in_order)"))),
+        (parts(&[Importing], canary), Some((Import, "waits for part 1 (canary)"))),
+        (parts(&[Complete, Importing], canary), Some((Turn, "next"))),
+        (parts(&[Pending], canary), Some((Turn, "next"))),
+        (parts(&[Complete, Complete, Importing], in_order), None),
+    ] {
+        let found = case.explained().pending_waiting().map(|waiting| (waiting.waits_for, waiting.text));
+        assert_eq!(found, expected.map(|(reason, text)| (reason, text.to_owned())), "{:?}", case.job.batches);
+    }
+}
+
+#[test]
+fn an_explanation_names_the_part_that_others_wait_for() {
+    let in_order = BatchRules { in_order: true, ..BatchRules::default() };
+    let text = |states: &[BatchState], rules| parts(states, rules).explained().explain().text;
+    let behind = "Its other parts wait until part 1 is complete (in_order).";
+    assert!(text(&[BatchState::Importing], in_order).ends_with(behind));
+    assert!(!text(&[BatchState::Importing], BatchRules::default()).contains("other parts"));
+    assert!(!text(&[BatchState::Complete], in_order).contains("other parts"));
+}
+
 #[test]
 fn a_pause_that_is_over_is_no_reason() {
     assert_eq!(Case::paused(PauseKind::Quota, Some(at(100))).waiting().0, WaitReason::Turn);
@@ -222,8 +279,7 @@ fn an_ended_job_waits_for_nothing_and_has_its_counts() {
     ] {
         let mut case = Case::new(|case| (case.job.state, case.job.rows) = (state, rows));
         case.job.error = (state == JobState::Failed).then(|| "1006: field 'x' not found".into());
-        let (job, outlook) = (&case.job, &case.outlook);
-        let explained = ExplainedJob { job, ahead: None, outlook, rules: &RULES, next_call_at: None, now: at(100) };
+        let explained = case.explained();
         assert_eq!(explained.waiting(), None);
         assert_eq!((explained.explain().waits_for, explained.explain().text), (WaitReason::Nothing, text.to_owned()));
     }
