@@ -26,6 +26,7 @@ mod temp_file;
 mod watched_folder;
 mod watcher;
 
+pub use job_options::folders_with_invalid_options;
 pub use names::reason_to_skip;
 pub use rejected::rejected_files;
 pub use report::{DropReport, PartState};

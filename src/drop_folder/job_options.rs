@@ -1,12 +1,13 @@
 //! Job options of the folders of a part: reads each complete `job.toml` and writes a file beside it if it is not valid.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use tokio::task;
 
-use crate::drop_folder::dir_walk::Listing;
+use crate::drop_folder::dir_walk::{DirTree, Listing, Part};
 use crate::drop_folder::folder_task::FolderTask;
 use crate::drop_folder::names::{OPTIONS, OPTIONS_REASON};
 use crate::drop_folder::path_target::{FolderOptions, parse_folder};
@@ -18,6 +19,7 @@ impl FolderTask {
     /// wrong is written to a file beside it.
     pub(super) async fn options(&mut self, listing: &Listing, now: Instant) -> HashMap<PathBuf, Option<FolderOptions>> {
         let mut all = HashMap::new();
+        let mut invalid = BTreeSet::new();
         let mut reasons = listing.reasons.keys().map(|folder| (folder.clone(), None)).collect::<BTreeMap<_, _>>();
         let is_known = |path: &PathBuf| {
             let (known, found) = (self.known_options.get(path), listing.files.get(path));
@@ -44,9 +46,11 @@ impl FolderTask {
                 let reason = escape_lines(reason);
                 let reason = format!("{reason}.\n\nNo file of this folder is imported until {OPTIONS} is corrected.\n");
                 reasons.insert(folder.clone(), Some(reason));
+                invalid.insert(folder.clone());
             }
             all.insert(folder.clone(), read.ok());
         }
+        self.report.set_invalid_options(&self.name, invalid);
         for (folder, reason) in reasons {
             let path = folder.join(OPTIONS);
             match &reason {
@@ -65,4 +69,14 @@ impl FolderTask {
         }
         all
     }
+}
+
+/// Returns the folders of the drop folder `root` in which the daemon has left the reason for an invalid `job.toml`,
+/// relative to `root`.
+///
+/// # Errors
+/// An error of the file system.
+pub fn folders_with_invalid_options(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let listing = DirTree::new(root.to_owned()).walk(&Part::Rest(BTreeSet::new()))?;
+    Ok(listing.reasons.into_keys().collect())
 }

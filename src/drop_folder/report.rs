@@ -1,7 +1,7 @@
 //! Drop folder report: whether each part can be scanned, and which files are ignored. Shown in the status and the
 //! metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ struct PartReport {
     /// The error of the last scan.
     fault: Option<String>,
     ignored: BTreeMap<PathBuf, String>,
+    /// The folders whose `job.toml` is not valid.
+    invalid_options: BTreeSet<PathBuf>,
 }
 
 /// The state of one part of the drop folder: an instance's folder, or everything outside of those.
@@ -53,6 +55,15 @@ impl DropReport {
     /// Returns the ignored files, relative to the drop folder, each with the reason.
     pub fn ignored_files(&self) -> BTreeMap<PathBuf, String> {
         self.locked().values().flat_map(|part| part.ignored.clone()).collect()
+    }
+
+    /// Returns the folders whose files wait because their `job.toml` is not valid, relative to the drop folder.
+    pub fn folders_with_invalid_options(&self) -> BTreeSet<PathBuf> {
+        self.locked().values().flat_map(|part| part.invalid_options.clone()).collect()
+    }
+
+    pub(super) fn set_invalid_options(&self, part: &str, folders: BTreeSet<PathBuf>) {
+        self.locked().entry(part.to_owned()).or_default().invalid_options = folders;
     }
 
     pub(super) fn scan_started(&self, part: &str) {

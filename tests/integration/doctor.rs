@@ -354,6 +354,20 @@ async fn each_fault_is_reported_with_advice() {
             advice: "read the .reason.txt beside each, correct it and drop it in again, or remove both",
         },
         Broken {
+            what: "a job.toml is not valid",
+            change: same(),
+            breaks: |place| {
+                fs::create_dir_all(place.path("drop/default/leads")).unwrap();
+                place.file("drop/default/leads/job.toml", "gruop = 1", 0o600);
+                place.file("drop/default/leads/job.toml.reason.txt", "why", 0o600);
+            },
+            exit: 0,
+            check: "drop folder",
+            state: "warning",
+            detail: "job.toml of FOLDER/drop/default/leads is not valid, and the files there wait",
+            advice: "read job.toml.reason.txt beside it and correct it",
+        },
+        Broken {
             what: "the disk has no room for the largest file",
             change: ("[api]\n", "[api]\nmax_file_bytes = 9223372036854775807\n".to_owned()),
             breaks: |_| {},

@@ -398,6 +398,9 @@ async fn job_toml_applies_and_a_wrong_one_makes_its_files_wait() {
     rename_in(&env, "default/leads/a.csv", leads(&["a@example.com"]));
     let printed = there(&mut env, "default/leads/job.toml.reason.txt").await;
     assert!(printed.starts_with("line 2: unknown field `gruop`"), "{printed}");
+    let (_, status) = env.json("GET", "/v1/status").await;
+    let fault = status["drop"]["faults"]["default/leads"].as_str().unwrap_or_default();
+    assert!(fault.starts_with("its job.toml is not valid, and its files wait"), "{status}");
     // Files of another folder are taken meanwhile.
     rename_in(&env, "default/custom-objects/car_c/b.csv", "vin\n1\n");
     job_of(&mut env, "b.csv").await;
@@ -411,6 +414,8 @@ async fn job_toml_applies_and_a_wrong_one_makes_its_files_wait() {
     assert_eq!((job.priority, job.group.as_deref(), job.target.list_id()), (7, Some("nightly"), Some(12)));
     gone(&mut env, "default/leads/job.toml.reason.txt").await;
     assert!(at(&env, "default/leads/job.toml").exists());
+    let (_, status) = env.json("GET", "/v1/status").await;
+    assert_eq!(status["drop"]["faults"], serde_json::json!({}), "{status}");
 }
 
 #[tokio::test]

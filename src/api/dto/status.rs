@@ -37,7 +37,8 @@ pub struct DropStatus {
     pub left_alone: u64,
     /// The first hundred of them.
     pub files: Vec<IgnoredFile>,
-    /// Folders that can't be read now, and why; the drop folder itself is `.`.
+    /// Folders whose files wait, and why: they can't be read now, or their `job.toml` is not valid. The drop folder itself
+    /// is `.`.
     pub faults: BTreeMap<String, String>,
 }
 

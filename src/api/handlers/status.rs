@@ -45,6 +45,10 @@ pub(crate) fn drop_status(report: &DropReport) -> DropStatus {
         PartState::Fine => None,
         PartState::Failed(reason) | PartState::Stuck(reason) => Some((part, reason)),
     };
+    let invalid_options = report.folders_with_invalid_options().into_iter().map(|folder| {
+        let reason = "its job.toml is not valid, and its files wait: see job.toml.reason.txt there".to_owned();
+        (folder.display().to_string(), reason)
+    });
     DropStatus {
         left_alone: ignored.len() as u64,
         files: ignored
@@ -52,7 +56,8 @@ pub(crate) fn drop_status(report: &DropReport) -> DropStatus {
             .take(MAX_LISTED)
             .map(|(path, reason)| IgnoredFile { path: path.display().to_string(), reason })
             .collect(),
-        faults: report.states().into_iter().filter_map(fault).collect(),
+        // Of two faults of one folder the second counts.
+        faults: invalid_options.chain(report.states().into_iter().filter_map(fault)).collect(),
     }
 }
 

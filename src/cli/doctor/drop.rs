@@ -6,7 +6,7 @@ use crate::cli::doctor::disk;
 use crate::cli::doctor::finding::Finding;
 use crate::cli::format::count;
 use crate::config::Config;
-use crate::drop_folder::rejected_files;
+use crate::drop_folder::{folders_with_invalid_options, rejected_files};
 
 const CHECK: &str = "drop folder";
 
@@ -39,6 +39,16 @@ pub fn check_drop_folder(config: &Config) -> Vec<Finding> {
         }
         Err(error) => {
             let detail = format!("{} can't be read: {error}", rejected.display());
+            findings.push(Finding::error(CHECK, detail, disk::AS_SERVICE));
+        }
+    }
+    match folders_with_invalid_options(path) {
+        Ok(invalid) => findings.extend(invalid.into_iter().map(|folder| {
+            let detail = format!("job.toml of {} is not valid, and the files there wait", path.join(folder).display());
+            Finding::warning(CHECK, detail, "read job.toml.reason.txt beside it and correct it")
+        })),
+        Err(error) => {
+            let detail = format!("{shown} can't be read: {error}");
             findings.push(Finding::error(CHECK, detail, disk::AS_SERVICE));
         }
     }
