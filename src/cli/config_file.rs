@@ -14,7 +14,7 @@ const INSTALLED: &str = "/etc/marqueue/marqueue.toml";
 #[derive(Args, Clone, Debug)]
 pub struct ConfigOption {
     /// The configuration file, in TOML [default: /etc/marqueue/marqueue.toml if it exists, else only the environment]
-    #[arg(long, short, value_name = "FILE", env = "MARQUEUE_CONFIG")]
+    #[arg(long, short, value_name = "FILE", env = "MARQUEUE_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
 }
 

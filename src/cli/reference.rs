@@ -41,7 +41,7 @@ fn write_section(page: &mut String, command: &Command, words: &str, above: &[&Id
                 .expect("a String takes text");
         }
     }
-    if let Some(help) = command.get_after_help() {
+    if let Some(help) = command.get_after_long_help().or(command.get_after_help()) {
         let help = help.to_string();
         for section in help.trim().split("\n\n") {
             let (title, lines) = section.split_once('\n').unwrap_or((section, ""));
@@ -55,13 +55,21 @@ fn write_section(page: &mut String, command: &Command, words: &str, above: &[&Id
     }
 }
 
-/// Returns what an argument means, with its default.
+/// Returns what an argument means, with its values, its default and its environment variable.
 fn meaning(arg: &Arg) -> String {
     let mut text = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
+    let values: Vec<_> = arg.get_possible_values().into_iter().filter(|value| !value.is_hide_set()).collect();
+    if !values.is_empty() && arg.get_action().takes_values() {
+        let names: Vec<_> = values.iter().map(|value| value.get_name()).collect();
+        write!(text, " [possible values: {}]", names.join(", ")).expect("a String takes text");
+    }
     let defaults = arg.get_default_values();
     if !defaults.is_empty() && arg.get_action().takes_values() {
         let values: Vec<_> = defaults.iter().map(|value| value.to_string_lossy()).collect();
         write!(text, " [default: {}]", values.join(" ")).expect("a String takes text");
+    }
+    if let Some(variable) = arg.get_env() {
+        write!(text, " [env: {}]", variable.to_string_lossy()).expect("a String takes text");
     }
     text
 }

@@ -9,7 +9,7 @@ use crate::domain::Target;
 /// A target with its files.
 #[derive(Debug, Subcommand)]
 pub enum TargetArgs {
-    /// People
+    /// People, whom Marketo calls leads
     #[command(after_help = "\
 Examples:
   marqueue add leads people.csv more.csv --list-id 1001 --wait
