@@ -63,6 +63,6 @@ pub use tables::occupied_slots::{InFlightBatch, OccupiedSlots};
 pub use tables::outlook::{QueueOutlook, QueuedBatch};
 pub use tables::retention::{DeletedRecords, EndedRange, RetentionCandidates};
 pub use tables::row_matches::StoredRowMatch;
-pub use tables::snapshot::Snapshot;
+pub use tables::snapshot::{Snapshot, UploadCheck};
 pub use tables::status_rows::{StatusQuery, StatusRows};
 pub use wakes::{WakeSubscription, Wakes};

@@ -16,7 +16,9 @@ use crate::scheduler::redaction::{shared_upload_error, upload_error_without_valu
 use crate::scheduler::split::{OversizedBatch, TooLarge, split_upload};
 use crate::scheduler::upload_content::upload_content;
 use crate::scheduler::worker_context::WorkerContext;
-use crate::store::{Batch, Job, PackLimits, PackedRows, SharingEnd, SharingLimit, StoreError, UploadBegin};
+use crate::store::{
+    Batch, Job, PackLimits, PackedRows, SharingEnd, SharingLimit, StoreError, UploadBegin, UploadCheck,
+};
 
 /// An upload that is recorded as begun.
 struct BegunUpload {
@@ -42,13 +44,12 @@ enum SendOutcome {
 /// # Errors
 /// A database error.
 pub(super) async fn upload(context: &WorkerContext, key: BatchKey) -> Result<(), StoreError> {
-    let (job, _) = context.store.batch(key).await?;
     let (token, guard) = match context.admit_call().await? {
         Admission::Admitted(token, guard) => (token, guard),
         Admission::Denied(Denial::NotNow) => return Ok(()),
         Admission::Denied(Denial::Unreachable(reason)) => return record_unreachable(context, reason).await,
     };
-    let upload = match begin(context, key, job).await {
+    let upload = match begin(context, key).await {
         Ok(Some(upload)) => upload,
         not_begun => {
             guard.finish().await;
@@ -75,21 +76,19 @@ pub(super) async fn upload(context: &WorkerContext, key: BatchKey) -> Result<(),
 
 /// Step 1: checks that the batch may still be uploaded, and records that its upload begins. Returns none where it may
 /// not.
-async fn begin(context: &WorkerContext, key: BatchKey, job: Job) -> Result<Option<BegunUpload>, StoreError> {
+async fn begin(context: &WorkerContext, key: BatchKey) -> Result<Option<BegunUpload>, StoreError> {
     // The wait at the rate limiter may have been long: the batch may have been cancelled or retried since the plan, the
     // instance paused, or its queue found full by another upload.
     let _one_at_a_time = context.endpoint.begin.lock().await;
     let clock = context.observe().await?;
     let began_at = clock.now();
     let rules = SchedulingRules::from_instance(&context.config());
-    let snapshot = context.snapshot(&clock).await?;
-    let may_upload = may_still_upload(&snapshot, &rules, began_at);
-    let (_, batch) = context.store.batch(key).await?;
-    if !may_upload || batch.state != BatchState::Pending {
+    let UploadCheck { slots, job, batch } = context.upload_check(key, &clock).await?;
+    if !may_still_upload(&slots, &rules, began_at) || batch.state != BatchState::Pending {
         return Ok(None);
     }
     let limits = PackLimits {
-        max_jobs: max_packed_jobs(&snapshot),
+        max_jobs: max_packed_jobs(&slots),
         max_bytes: max_content_bytes(&job.filename, context.config().limits.upload_bytes),
         latest_not_before: after(began_at, rules.longest_pause()),
     };

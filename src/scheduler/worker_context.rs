@@ -17,7 +17,7 @@ use crate::scheduler::import_watch::ImportWatch;
 use crate::scheduler::plan::SchedulingRules;
 use crate::scheduler::quota_day::{day_of, next_day};
 use crate::scheduler::shared_endpoint::SharedEndpoint;
-use crate::store::{ObservedClock, QueueOutlook, QuotaDay, Snapshot, StatusQuery, Store, StoreError};
+use crate::store::{ObservedClock, QueueOutlook, QuotaDay, Snapshot, StatusQuery, Store, StoreError, UploadCheck};
 
 /// The wait after a database operation that failed.
 pub(super) const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -115,6 +115,16 @@ impl WorkerContext {
         let mut snapshot = self.store.snapshot(&self.name, now, rules.max_in_flight, rules.longest_pause()).await?;
         self.complete(&mut snapshot, clock).await?;
         Ok(snapshot)
+    }
+
+    /// Returns what decides whether the upload of a batch may begin at that time.
+    ///
+    /// # Errors
+    /// [`StoreError::NoBatch`] or a database error.
+    pub async fn upload_check(&self, key: BatchKey, clock: &ObservedClock) -> Result<UploadCheck, StoreError> {
+        let mut check = self.store.upload_check(&self.name, key, clock.now()).await?;
+        self.complete(&mut check.slots, clock).await?;
+        Ok(check)
     }
 
     /// Returns what the waiting and the estimates of the instance's jobs are derived from at that time.

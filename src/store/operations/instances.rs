@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::Uptime;
+use crate::domain::BatchKey;
 use crate::domain::instance::{InstanceState, Pause, PauseKind};
 use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
@@ -13,7 +14,7 @@ use crate::store::tables::call_ledger::{CallAdmission, EarlierCalls, NewCall};
 use crate::store::tables::candidates::SnapshotQuery;
 use crate::store::tables::occupied_slots::OccupiedSlots;
 use crate::store::tables::outlook::QueueOutlook;
-use crate::store::tables::snapshot::Snapshot;
+use crate::store::tables::snapshot::{Snapshot, UploadCheck};
 use crate::store::tables::status_rows::{StatusQuery, StatusRows};
 
 impl Store {
@@ -70,6 +71,18 @@ impl Store {
         self.verified(async {
             let mut conn = self.read_transaction().await?;
             ReadTx::new(&mut conn).snapshot(query).await
+        })
+        .await
+    }
+
+    /// Reads what decides whether the upload of a batch of the instance `name` may begin at `now`.
+    ///
+    /// # Errors
+    /// [`StoreError::NoBatch`], [`StoreError::Moved`], or another error of reading the database.
+    pub async fn upload_check(&self, name: &str, key: BatchKey, now: Timestamp) -> Result<UploadCheck, StoreError> {
+        self.verified(async {
+            let mut conn = self.read_transaction().await?;
+            ReadTx::new(&mut conn).upload_check(name, key, now).await
         })
         .await
     }

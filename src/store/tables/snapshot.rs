@@ -4,9 +4,11 @@
 
 use jiff::Timestamp;
 
+use crate::domain::BatchKey;
 use crate::domain::instance::InstanceState;
 use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
+use crate::store::models::{Batch, Job};
 use crate::store::tables::candidates::{PendingBatch, SnapshotQuery};
 use crate::store::tables::ended_imports::EndedImport;
 use crate::store::tables::occupied_slots::InFlightBatch;
@@ -47,7 +49,35 @@ impl Snapshot {
     }
 }
 
+/// What decides whether a planned upload may begin.
+#[derive(Debug)]
+pub struct UploadCheck {
+    /// The state of the instance and its occupied slots; the rest of the snapshot is empty.
+    pub slots: Snapshot,
+    /// The job.
+    pub job: Job,
+    /// Its batch that is to be uploaded.
+    pub batch: Batch,
+}
+
 impl ReadTx<'_> {
+    /// Returns what decides whether the upload of a batch of the instance `name` may begin.
+    pub(crate) async fn upload_check(
+        &mut self,
+        name: &str,
+        key: BatchKey,
+        now: Timestamp,
+    ) -> Result<UploadCheck, StoreError> {
+        let slots = Snapshot {
+            instance: self.instance(name).await?,
+            in_flight: self.in_flight(name).await?,
+            unconfirmed_until: self.unconfirmed_until(name, now).await?,
+            ..Snapshot::default()
+        };
+        let (job, batch) = self.batch(key).await?;
+        Ok(UploadCheck { slots, job, batch })
+    }
+
     /// Returns the snapshot of an instance.
     pub(crate) async fn snapshot(&mut self, query: SnapshotQuery<'_>) -> Result<Snapshot, StoreError> {
         let name = query.instance;
