@@ -19,7 +19,7 @@ impl BatchRules {
         self.in_order || (is_first && self.canary.is_some())
     }
 
-    /// Returns the name of the rule by which batches wait for others; that of `canary` where there is none.
+    /// Returns the name of the rule by which batches wait for others. It has a meaning only where one is set.
     pub fn dependency(&self) -> &'static str {
         if self.in_order { "in_order" } else { "canary" }
     }

@@ -36,7 +36,9 @@ impl FolderTask {
             if listing.files.contains_key(&path) && !self.known_options.contains_key(&path) {
                 all.insert(folder.clone(), None);
                 // The reason from before may still hold.
-                reasons.remove(folder);
+                if reasons.remove(folder).is_some() {
+                    invalid.insert(folder.clone());
+                }
                 continue;
             }
             let read = parse_folder(folder, &self.instances)
@@ -71,12 +73,12 @@ impl FolderTask {
     }
 }
 
-/// Returns the folders of the drop folder `root` in which the daemon has left the reason for an invalid `job.toml`,
-/// relative to `root`.
+/// Returns the folders of the drop folder `root` in which the daemon has left the reason for an invalid `job.toml` that is
+/// still there, relative to `root`.
 ///
 /// # Errors
 /// An error of the file system.
 pub fn folders_with_invalid_options(root: &Path) -> io::Result<Vec<PathBuf>> {
     let listing = DirTree::new(root.to_owned()).walk(&Part::Rest(BTreeSet::new()))?;
-    Ok(listing.reasons.into_keys().collect())
+    Ok(listing.reasons.into_keys().filter(|folder| listing.options.contains_key(folder)).collect())
 }

@@ -1,5 +1,5 @@
-//! Drop folder report: whether each part can be scanned, and which files are ignored. Shown in the status and the
-//! metrics.
+//! Drop folder report: whether each part can be scanned, which files are ignored, and which folders have an invalid
+//! `job.toml`. Shown in the status; the first two in the metrics too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -100,8 +100,8 @@ pub fn plan(snapshot: &Snapshot, busy: &HashMap<BatchKey, Work>, rules: &Schedul
 }
 
 /// Returns whether a planned upload may still be sent. While it waited at the rate limiter, other uploads may have
-/// found that Marketo's queue is full or that Marketo is unreachable. Of the snapshot, only the instance and its occupied
-/// slots are needed.
+/// found that Marketo's queue is full or that Marketo is unreachable. Of the snapshot, only the instance and its
+/// occupied slots are needed.
 pub fn may_still_upload(snapshot: &Snapshot, rules: &SchedulingRules, now: Timestamp) -> bool {
     let busy = HashMap::new();
     let instance = &snapshot.instance;

@@ -120,7 +120,7 @@ impl WorkerContext {
     /// Returns what decides whether the upload of a batch may begin at that time.
     ///
     /// # Errors
-    /// [`StoreError::NoBatch`] or a database error.
+    /// [`StoreError::NoJob`], [`StoreError::NoBatch`] or a database error.
     pub async fn upload_check(&self, key: BatchKey, clock: &ObservedClock) -> Result<UploadCheck, StoreError> {
         let mut check = self.store.upload_check(&self.name, key, clock.now()).await?;
         self.complete(&mut check.slots, clock).await?;

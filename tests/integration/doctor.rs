@@ -360,11 +360,14 @@ async fn each_fault_is_reported_with_advice() {
                 fs::create_dir_all(place.path("drop/default/leads")).unwrap();
                 place.file("drop/default/leads/job.toml", "gruop = 1", 0o600);
                 place.file("drop/default/leads/job.toml.reason.txt", "why", 0o600);
+                // One that was removed is no fault.
+                fs::create_dir_all(place.path("drop/default/custom-objects/car_c")).unwrap();
+                place.file("drop/default/custom-objects/car_c/job.toml.reason.txt", "why", 0o600);
             },
             exit: 0,
             check: "drop folder",
             state: "warning",
-            detail: "job.toml of FOLDER/drop/default/leads is not valid, and the files there wait",
+            detail: "job.toml of FOLDER/drop/default/leads was not valid when the daemon read it",
             advice: "read job.toml.reason.txt beside it and correct it",
         },
         Broken {

@@ -400,7 +400,7 @@ async fn job_toml_applies_and_a_wrong_one_makes_its_files_wait() {
     assert!(printed.starts_with("line 2: unknown field `gruop`"), "{printed}");
     let (_, status) = env.json("GET", "/v1/status").await;
     let fault = status["drop"]["faults"]["default/leads"].as_str().unwrap_or_default();
-    assert!(fault.starts_with("its job.toml is not valid, and its files wait"), "{status}");
+    assert_eq!(fault, "its job.toml is not valid: see job.toml.reason.txt there", "{status}");
     // Files of another folder are taken meanwhile.
     rename_in(&env, "default/custom-objects/car_c/b.csv", "vin\n1\n");
     job_of(&mut env, "b.csv").await;
@@ -416,6 +416,13 @@ async fn job_toml_applies_and_a_wrong_one_makes_its_files_wait() {
     assert!(at(&env, "default/leads/job.toml").exists());
     let (_, status) = env.json("GET", "/v1/status").await;
     assert_eq!(status["drop"]["faults"], serde_json::json!({}), "{status}");
+    // No files are taken from the top level, so it has no effect there.
+    rename_in(&env, "job.toml", "priority = 7\n");
+    env.until("the top level is named", async |env| {
+        let (_, status) = env.json("GET", "/v1/status").await;
+        status["drop"]["faults"].get(".").cloned()
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Far beyond what anything here takes, even on a loaded machine: a test that reaches it has failed. The slowest, a job of
-/// 60 MB, took 72 seconds beside five other tests and a release build on two processors.
+/// Far beyond what anything here takes, even on a loaded machine: a test that reaches it has failed. The longest wait
+/// took 100 seconds beside five other tests, a release build and three busy loops on two processors.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 pub struct TestEnv {

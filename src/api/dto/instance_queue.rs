@@ -110,7 +110,7 @@ pub struct PendingJobDto {
     pub priority: i64,
     /// Jobs of one group are imported one after the other.
     pub group: Option<String>,
-    /// What it waits for.
+    /// What its next pending batch waits for. Other batches may be under way.
     pub waiting: Option<WaitingDto>,
     /// When its last import will probably end.
     #[schemars(with = "Option<TimestampSchema>")]

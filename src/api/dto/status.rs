@@ -37,8 +37,8 @@ pub struct DropStatus {
     pub left_alone: u64,
     /// The first hundred of them.
     pub files: Vec<IgnoredFile>,
-    /// Folders whose files wait, and why: they can't be read now, or their `job.toml` is not valid. The drop folder itself
-    /// is `.`.
+    /// Folders whose files are not taken, and why: they can't be read now, or their `job.toml` is not valid. The drop
+    /// folder itself is `.`.
     pub faults: BTreeMap<String, String>,
 }
 
@@ -109,7 +109,7 @@ pub struct Queue {
     /// still to come do not count.
     #[schemars(with = "Option<TimestampSchema>")]
     pub oldest_pending_at: Option<Timestamp>,
-    /// What the next pending job waits for; none where no job is pending, and over TCP.
+    /// What the next pending batch waits for; none where no job is pending, and over TCP.
     #[serde(default)]
     pub waiting: Option<WaitingDto>,
 }

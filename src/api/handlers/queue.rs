@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 
 use axum::Json;
 use axum::extract::State;
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -17,7 +18,7 @@ use crate::api::instance_rows::InstanceRows;
 use crate::api::problem::{PathSegment, Query};
 use crate::api::state::{AppState, SharedState};
 use crate::domain::{BatchKey, BatchState, JobId};
-use crate::store::{InFlightBatch, Job, StoreError};
+use crate::store::{Batch, InFlightBatch, Job, StoreError};
 
 const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 200;
@@ -111,12 +112,14 @@ impl QueueView<'_> {
 
     fn pending_job(&self, job: Job) -> PendingJobDto {
         let pending = || job.batches.iter().filter(|batch| batch.state == BatchState::Pending);
+        let upload = |batch: &&Batch| self.rows.forecast.upload(BatchKey { job: job.id, part: batch.part });
+        let next = pending().min_by_key(|batch| upload(batch).unwrap_or(Timestamp::MAX));
         PendingJobDto {
             id: job.id,
             rows: pending().map(|batch| batch.rows.total).sum(),
             pending_batches: u32::try_from(pending().count()).unwrap_or(u32::MAX),
             priority: job.priority,
-            waiting: self.rows.explained(&job).pending_waiting().map(WaitingDto::from),
+            waiting: next.and_then(|next| self.rows.explained(&job).pending_waiting(next.part)).map(WaitingDto::from),
             estimated_end: self.rows.forecast.estimate(&job).end,
             filename: job.filename,
             target: job.target,

@@ -46,8 +46,8 @@ pub(crate) fn drop_status(report: &DropReport) -> DropStatus {
         PartState::Failed(reason) | PartState::Stuck(reason) => Some((part, reason)),
     };
     let invalid_options = report.folders_with_invalid_options().into_iter().map(|folder| {
-        let reason = "its job.toml is not valid, and its files wait: see job.toml.reason.txt there".to_owned();
-        (folder.display().to_string(), reason)
+        let folder = if folder.as_os_str().is_empty() { ".".to_owned() } else { folder.display().to_string() };
+        (folder, "its job.toml is not valid: see job.toml.reason.txt there".to_owned())
     });
     DropStatus {
         left_alone: ignored.len() as u64,
@@ -56,7 +56,7 @@ pub(crate) fn drop_status(report: &DropReport) -> DropStatus {
             .take(MAX_LISTED)
             .map(|(path, reason)| IgnoredFile { path: path.display().to_string(), reason })
             .collect(),
-        // Of two faults of one folder the second counts.
+        // Where a folder has both faults, that of its scan replaces that of its job.toml.
         faults: invalid_options.chain(report.states().into_iter().filter_map(fault)).collect(),
     }
 }
@@ -131,7 +131,7 @@ fn status_of(
         let next_call_at = scheduler.next_call_at(now);
         let ahead = batch.group_head.filter(|&head| head < job.id);
         let explained = ExplainedJob { job, ahead, outlook: &outlook, rules: &rules, next_call_at, now };
-        explained.pending_waiting().map(WaitingDto::from)
+        explained.pending_waiting(batch.key.part).map(WaitingDto::from)
     });
     let needs_decision = snapshot.in_flight.iter().filter(|batch| batch.state == BatchState::Held || batch.is_overdue);
     let mut held: Vec<_> = needs_decision.map(|batch| batch.key.job).collect();

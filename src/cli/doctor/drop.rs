@@ -44,9 +44,11 @@ pub fn check_drop_folder(config: &Config) -> Vec<Finding> {
     }
     match folders_with_invalid_options(path) {
         Ok(invalid) => findings.extend(invalid.into_iter().map(|folder| {
-            let detail = format!("job.toml of {} is not valid, and the files there wait", path.join(folder).display());
+            let detail = format!("job.toml of {} was not valid when the daemon read it", path.join(folder).display());
             Finding::warning(CHECK, detail, "read job.toml.reason.txt beside it and correct it")
         })),
+        // One finding for one cause.
+        Err(_) if !findings.is_empty() => {}
         Err(error) => {
             let detail = format!("{shown} can't be read: {error}");
             findings.push(Finding::error(CHECK, detail, disk::AS_SERVICE));

@@ -33,7 +33,7 @@ impl ExplainedJob<'_> {
         let required = self.first(BatchState::Pending).and_then(|pending| self.required_batch(pending));
         if let Some(required) = required {
             let rule = self.job.batch_rules.dependency();
-            text += &format!(" Its other parts wait until part {} is complete ({rule}).", required.part);
+            text += &format!(" The pending parts of the job wait until part {} is complete ({rule}).", required.part);
         }
         Explanation { id: self.job.id, state: self.job.state, waits_for, text, until }
     }
@@ -44,10 +44,11 @@ impl ExplainedJob<'_> {
         (waits_for != WaitReason::Nothing).then_some(Waiting { waits_for, text: short, until })
     }
 
-    /// Returns in a few words what the job's first pending batch waits for; none where no batch is pending. Other batches
-    /// of the job may be under way meanwhile.
-    pub fn pending_waiting(&self) -> Option<Waiting> {
-        let pending = self.first(BatchState::Pending)?;
+    /// Returns in a few words what the batch `part` of the job waits for; none where it is not pending. Other batches of
+    /// the job may be under way meanwhile.
+    pub fn pending_waiting(&self, part: u32) -> Option<Waiting> {
+        let is_meant = |batch: &&Batch| batch.part == part && batch.state == BatchState::Pending;
+        let pending = self.job.batches.iter().find(is_meant)?;
         let wait = self.paused().unwrap_or_else(|| match self.required_batch(pending) {
             Some(required) => self.dependent(required),
             None => self.pending(pending),
@@ -55,7 +56,8 @@ impl ExplainedJob<'_> {
         Some(Waiting { waits_for: wait.waits_for, text: wait.short, until: wait.until })
     }
 
-    /// Returns the batch that has to be complete before `pending` is uploaded, by the rules of their job.
+    /// Returns the batch that has to be complete before `pending` is uploaded, by the rules of their job. One that failed or
+    /// was cancelled has cancelled the pending ones, so it is none of those.
     fn required_batch(&self, pending: &Batch) -> Option<&Batch> {
         let rules = &self.job.batch_rules;
         let before = self.job.batches.iter().take_while(|batch| batch.part != pending.part);
@@ -63,7 +65,7 @@ impl ExplainedJob<'_> {
         required.filter(|batch| !batch.state.is_terminal()).last()
     }
 
-    /// A batch waits for another one of its job.
+    /// Returns the wait of a batch that needs `required` to be complete.
     fn dependent(&self, required: &Batch) -> Wait {
         let short = format!("waits for part {} ({})", required.part, self.job.batch_rules.dependency());
         Wait { short, ..self.under_way(required) }
@@ -102,7 +104,7 @@ impl ExplainedJob<'_> {
         }
     }
 
-    /// A batch is uploaded, imported or held, or its reports are fetched.
+    /// Returns the wait of a batch that is uploaded, on Marketo or held, or whose reports are fetched.
     fn under_way(&self, batch: &Batch) -> Wait {
         match batch.state {
             _ if batch.overdue_at.is_some() => self.overdue(batch),
@@ -133,7 +135,8 @@ impl ExplainedJob<'_> {
         Wait::new(WaitReason::Operator, format!("the outcome of the upload of part {} is unknown", batch.part), text)
     }
 
-    /// Returns whether a batch of the job continues although the instance is paused: an operator's pause stops uploads only.
+    /// Returns whether a batch of the job continues although the instance is paused: an operator's pause stops uploads
+    /// only.
     fn continues_while_paused(&self) -> bool {
         let is_under_way = |batch: &Batch| {
             batch.is_on_marketo() || matches!(batch.state, BatchState::Uploading | BatchState::Collecting)
@@ -142,7 +145,7 @@ impl ExplainedJob<'_> {
         pause.is_some_and(|pause| pause.kind == PauseKind::Operator) && self.job.batches.iter().any(is_under_way)
     }
 
-    /// The instance is paused.
+    /// Returns the wait for the end of the instance's pause; none where it is not paused.
     fn paused(&self) -> Option<Wait> {
         let pause = self.outlook.snapshot.instance.pause.as_ref()?;
         let ends_at = self.outlook.snapshot.pause_ends_at();

@@ -15,7 +15,7 @@ pub struct Explanation {
     pub state: JobState,
     /// What it waits for, for programs.
     pub waits_for: WaitReason,
-    /// The same in one or two sentences.
+    /// The same in a few sentences.
     pub text: String,
     /// When the job is checked again at the latest; none where that is unknown.
     pub until: Option<Timestamp>,

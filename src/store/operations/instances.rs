@@ -78,7 +78,7 @@ impl Store {
     /// Reads what decides whether the upload of a batch of the instance `name` may begin at `now`.
     ///
     /// # Errors
-    /// [`StoreError::NoBatch`], [`StoreError::Moved`], or another error of reading the database.
+    /// [`StoreError::NoJob`], [`StoreError::NoBatch`], [`StoreError::Moved`], or another error of reading the database.
     pub async fn upload_check(&self, name: &str, key: BatchKey, now: Timestamp) -> Result<UploadCheck, StoreError> {
         self.verified(async {
             let mut conn = self.read_transaction().await?;

@@ -52,7 +52,7 @@ impl Snapshot {
 /// What decides whether a planned upload may begin.
 #[derive(Debug)]
 pub struct UploadCheck {
-    /// The state of the instance and its occupied slots; the rest of the snapshot is empty.
+    /// The instance and its occupied slots. Nothing else of the snapshot was read.
     pub slots: Snapshot,
     /// The job.
     pub job: Job,
@@ -101,7 +101,9 @@ impl ReadTx<'_> {
 mod tests {
     use std::time::Duration;
 
+    use super::{Snapshot, StoreError};
     use crate::clock::from_ms;
+    use crate::domain::instance::{Pause, PauseKind};
     use crate::domain::{BatchKey, BatchState, Counts, DeferReason, Event, FailureScope, JobId, RemoteStatus, Target};
     use crate::store::handle::Store;
     use crate::store::new_job::NewJob;
@@ -262,6 +264,37 @@ mod tests {
         // No delay is longer than a second here: the clock was set back, and how much of the delay is over is unknown.
         let snapshot = store.snapshot("default", from_ms(-501), 2, SECOND).await.unwrap();
         assert_eq!((snapshot.candidates.len(), snapshot.next_due, snapshot.busy_lists), (1, None, vec![]));
+    }
+
+    #[tokio::test]
+    async fn the_check_before_an_upload_has_the_slots_of_the_snapshot() {
+        let store = store().await;
+        for _ in 0..3 {
+            add(&store, leads(), 1).await;
+        }
+        let key = |job| BatchKey { job: JobId(job), part: 1 };
+        let (not_before, unconfirmed_until) = (from_ms(3), from_ms(800));
+        let scope = FailureScope::Batch;
+        for (job, outcome) in [
+            (1, Event::Accepted { marketo_batch_id: "7".into(), status: RemoteStatus::Importing }),
+            (2, Event::AnswerLost { reason: "cut".into(), not_before, unconfirmed_until, scope }),
+        ] {
+            store.record_event(key(job), Event::UploadBegan, None, from_ms(1)).await.unwrap();
+            store.record_event(key(job), outcome, None, from_ms(2)).await.unwrap();
+        }
+        let pause = Pause { kind: PauseKind::Operator, reason: "night".into(), at: from_ms(3), until: None };
+        store.pause("default", pause.clone()).await.unwrap();
+        let snapshot = store.snapshot("default", from_ms(10), 2, SECOND).await.unwrap();
+        let check = store.upload_check("default", key(3), from_ms(10)).await.unwrap();
+        let of = |snapshot: &Snapshot| {
+            let in_flight: Vec<_> = snapshot.in_flight.iter().map(|flight| (flight.key, flight.state)).collect();
+            (in_flight, snapshot.unconfirmed_until.clone(), snapshot.instance.clone())
+        };
+        assert_eq!(of(&check.slots), of(&snapshot));
+        assert_eq!(of(&snapshot).0, [(key(1), BatchState::Importing)]);
+        assert_eq!((snapshot.unconfirmed_until.len(), snapshot.instance.pause), (1, Some(pause)));
+        assert_eq!((check.job.id, check.batch.part, check.batch.state), (JobId(3), 1, BatchState::Pending));
+        assert!(matches!(store.upload_check("default", key(9), from_ms(10)).await, Err(StoreError::NoJob(JobId(9)))));
     }
 
     #[tokio::test]

@@ -242,7 +242,9 @@ fn pending_batches_have_reasons_of_their_own() {
         (parts(&[Pending], canary), Some((Turn, "next"))),
         (parts(&[Complete, Complete, Importing], in_order), None),
     ] {
-        let found = case.explained().pending_waiting().map(|waiting| (waiting.waits_for, waiting.text));
+        let first = case.job.batches.iter().find(|batch| batch.state == Pending).map(|batch| batch.part);
+        let found = first.and_then(|part| case.explained().pending_waiting(part));
+        let found = found.map(|waiting| (waiting.waits_for, waiting.text));
         assert_eq!(found, expected.map(|(reason, text)| (reason, text.to_owned())), "{:?}", case.job.batches);
     }
 }
@@ -251,10 +253,22 @@ fn pending_batches_have_reasons_of_their_own() {
 fn an_explanation_names_the_part_that_others_wait_for() {
     let in_order = BatchRules { in_order: true, ..BatchRules::default() };
     let text = |states: &[BatchState], rules| parts(states, rules).explained().explain().text;
-    let behind = "Its other parts wait until part 1 is complete (in_order).";
-    assert!(text(&[BatchState::Importing], in_order).ends_with(behind));
-    assert!(!text(&[BatchState::Importing], BatchRules::default()).contains("other parts"));
-    assert!(!text(&[BatchState::Complete], in_order).contains("other parts"));
+    let waits = |part| format!(" The pending parts of the job wait until part {part} is complete (in_order).");
+    assert!(text(&[BatchState::Importing], in_order).ends_with(&waits(1)));
+    assert!(text(&[BatchState::Collecting], in_order).ends_with(&waits(1)));
+    assert!(text(&[BatchState::Complete, BatchState::Uploading], in_order).ends_with(&waits(2)));
+    assert!(!text(&[BatchState::Importing], BatchRules::default()).contains("pending parts"));
+    assert!(!text(&[BatchState::Complete], in_order).contains("pending parts"));
+}
+
+#[test]
+fn a_deferred_part_does_not_explain_another_one() {
+    let mut case = parts(&[], BatchRules::default());
+    case.job.batches[0].not_before = Some(at(120));
+    let waiting = |part| case.explained().pending_waiting(part).map(|waiting| (waiting.text, waiting.until));
+    assert_eq!(waiting(1), Some(("part 1 failed and is retried".into(), Some(at(120)))));
+    assert_eq!(waiting(2), Some(("next".into(), None)));
+    assert_eq!(waiting(9), None);
 }
 
 #[test]
