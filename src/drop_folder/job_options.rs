@@ -73,8 +73,8 @@ impl FolderTask {
     }
 }
 
-/// Returns the folders of the drop folder `root` in which the daemon has left the reason for an invalid `job.toml` that is
-/// still there, relative to `root`.
+/// Returns the folders of the drop folder `root` in which the daemon has left the reason for an invalid `job.toml` that
+/// is still there, relative to `root`.
 ///
 /// # Errors
 /// An error of the file system.

@@ -247,7 +247,7 @@ function dropNotice({ left_alone, files, faults }) {
   return h(
     "details",
     { class: "notice warn" },
-    h("summary", {}, "Drop folder: ", left_alone > 0 && `${plural(left_alone, "file")} ignored`, left_alone > 0 && entries.length > 0 && ", ", entries.length > 0 && `the files of ${plural(entries.length, "folder")} wait`),
+    h("summary", {}, "Drop folder: ", left_alone > 0 && `${plural(left_alone, "file")} ignored`, left_alone > 0 && entries.length > 0 && ", ", entries.length > 0 && `${plural(entries.length, "folder")} with a fault`),
     h("ul", {}, files.map(({ path, reason }) => h("li", {}, h("b", {}, path), `: ${reason}`)), entries.map(([path, reason]) => h("li", {}, h("b", {}, path), `: ${reason}`))),
   );
 }
