@@ -198,8 +198,8 @@ async fn count(start: &Start) -> u64 {
     calls(&env)
 }
 
-/// Journeys with a fault at each write, some at a time. How often Marketo is asked is a matter of time, and each answer is
-/// recorded: so the writes are those of the journey with the fewest, and even of those the last few may not come.
+/// Journeys with a fault at each write, some at a time. How often Marketo is asked is a matter of time, and each answer
+/// is recorded: so the writes are those of the journey with the fewest, and even of those the last few may not come.
 async fn journeys(start: &Start, journey: impl AsyncFn(&Start, u64, i32) -> bool) {
     let counts = stream::iter(0..COUNTS).map(|_| count(start)).buffer_unordered(COUNTS);
     let all = counts.fold(u64::MAX, async |fewest, writes| fewest.min(writes)).await;

@@ -95,8 +95,9 @@ async fn count(start: &Start) -> RangeInclusive<u64> {
     from..=calls(&env)
 }
 
-/// Journeys with a fault at every second write, some at a time. How often Marketo is asked is a matter of time, and each
-/// answer is recorded: so the writes are those of the journey with the fewest, and even of those the last few may not come.
+/// Journeys with a fault at every second write, some at a time. How often Marketo is asked is a matter of time, and
+/// each answer is recorded: so the writes are those of the journey with the fewest, and even of those the last few may
+/// not come.
 async fn journeys(on: bool) {
     let start = &Start::new().await;
     let counts = stream::iter(0..COUNTS).map(|_| count(start)).buffer_unordered(COUNTS).collect::<Vec<_>>().await;

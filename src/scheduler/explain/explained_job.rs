@@ -44,8 +44,8 @@ impl ExplainedJob<'_> {
         (waits_for != WaitReason::Nothing).then_some(Waiting { waits_for, text: short, until })
     }
 
-    /// Returns in a few words what the batch `part` of the job waits for; none where it is not pending. Other batches of
-    /// the job may be under way meanwhile.
+    /// Returns in a few words what the batch `part` of the job waits for; none where it is not pending. Other batches
+    /// of the job may be under way meanwhile.
     pub fn pending_waiting(&self, part: u32) -> Option<Waiting> {
         let is_meant = |batch: &&Batch| batch.part == part && batch.state == BatchState::Pending;
         let pending = self.job.batches.iter().find(is_meant)?;
@@ -56,8 +56,8 @@ impl ExplainedJob<'_> {
         Some(Waiting { waits_for: wait.waits_for, text: wait.short, until: wait.until })
     }
 
-    /// Returns the batch that has to be complete before `pending` is uploaded, by the rules of their job. One that failed or
-    /// was cancelled has cancelled the pending ones, so it is none of those.
+    /// Returns the batch that has to be complete before `pending` is uploaded, by the rules of their job; none where all
+    /// such are. A batch that failed or was cancelled is not looked for: its end has cancelled the pending ones.
     fn required_batch(&self, pending: &Batch) -> Option<&Batch> {
         let rules = &self.job.batch_rules;
         let before = self.job.batches.iter().take_while(|batch| batch.part != pending.part);
