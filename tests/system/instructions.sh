@@ -14,12 +14,8 @@ if ! command -v valgrind >/dev/null; then
     apt-get update
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends valgrind libc6-dbg
 fi
-# The runner has to be of the same version as the library.
-runner=$(sed -n 's/^gungraun = "=\(.*\)"$/\1/p' Cargo.toml)
+.ci/tool gungraun-runner
 PATH=$PWD/target/tools/bin:$PATH
-if [[ "$(gungraun-runner --version 2>/dev/null)" != "gungraun-runner $runner" ]]; then
-    cargo install gungraun-runner --locked --version "$runner" --root target/tools
-fi
 if ! grep -qw avx2 /proc/cpuinfo; then
     echo 'instructions: the limits are for x86-64 with AVX2, which this processor lacks: nothing was checked' >&2
     exit 0
