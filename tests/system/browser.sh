@@ -12,16 +12,11 @@ packages=()
 command -v chromium >/dev/null || packages+=(chromium)
 command -v npm >/dev/null || packages+=(nodejs npm)
 if ((${#packages[@]})); then
-    apt-get update
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}" fonts-dejavu-core
+    install_packages "${packages[@]}" fonts-dejavu-core
 fi
 node_modules browser playwright-core@1.65.1 axe-core@4.14.1
 
-if [[ -z "${MARQUEUE:-}" ]]; then
-    cargo build --locked --release
-    MARQUEUE=${CARGO_TARGET_DIR:-target}/release/marqueue
-fi
-marqueue=$(realpath "$MARQUEUE")
+program
 simulator 100
 pictures=target/system/pictures
 rm -rf "$pictures"

@@ -14,8 +14,7 @@ command -v javac >/dev/null || packages+=(default-jdk-headless)
 command -v npm >/dev/null || packages+=(nodejs npm)
 command -v curl >/dev/null || packages+=(curl)
 if ! dpkg -s "${packages[@]}" >/dev/null 2>&1; then
-    apt-get update
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}"
+    install_packages "${packages[@]}"
 fi
 venv clients marketorestpython==0.5.25 requests==2.32.5 httpx==0.28.1
 node_modules clients axios@1.13.2 form-data@4.0.5 undici@6.22.0

@@ -4,6 +4,7 @@
 # made from Debian's packages and the Rust of this machine, which is what the build arguments are for.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source tests/system/debian.sh
 
 die() {
     echo "container.sh: $*" >&2
@@ -11,11 +12,9 @@ die() {
 }
 
 [[ $(id -u) == 0 ]] || die "needs root: it makes a Debian system and runs podman with it"
-export DEBIAN_FRONTEND=noninteractive
 for tool in podman:podman runc:runc debootstrap:debootstrap podman-compose:podman-compose curl:curl; do
     if ! command -v "${tool%:*}" >/dev/null; then
-        apt-get update -q
-        apt-get install -y -q --no-install-recommends "${tool#*:}"
+        install_packages "${tool#*:}"
     fi
 done
 

@@ -3,9 +3,9 @@
 # an exact system call, or holds one up.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source tests/system/debian.sh
 
 if ! command -v strace >/dev/null; then
-    apt-get update
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends strace
+    install_packages strace
 fi
 cargo test --locked --test integration drop_folder:: -- --ignored

@@ -5,14 +5,14 @@
 # counted and a headroom, for a compiler or a change that is worth it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source tests/system/debian.sh
 
 readonly BENCHES=benches/instructions
 # Between two builds of the same source by compilers of one version there is less than one.
 readonly HEADROOM_PERCENT=8
 
 if ! command -v valgrind >/dev/null; then
-    apt-get update
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends valgrind libc6-dbg
+    install_packages valgrind libc6-dbg
 fi
 .ci/tool gungraun-runner
 PATH=$PWD/target/tools/bin:$PATH

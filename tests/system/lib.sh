@@ -1,5 +1,6 @@
 # What the other scripts share: Python packages of fixed versions, and a daemon in front of a simulator. To be sourced.
 # shellcheck shell=bash
+source tests/system/debian.sh
 
 work=$(mktemp -d)
 pids=()
@@ -18,8 +19,7 @@ venv() {
         rm -rf "$folder"
         # Debian has the module `venv` without what it needs to make one.
         if ! python3 -m venv "$folder" 2>/dev/null; then
-            apt-get update
-            DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv
+            install_packages python3-venv
             rm -rf "$folder"
             python3 -m venv "$folder"
         fi
@@ -61,10 +61,18 @@ simulator() {
     done
 }
 
+# Sets marqueue to the program: the one that MARQUEUE names, or else the one of a release build.
+program() {
+    if [[ -z "${MARQUEUE:-}" ]]; then
+        cargo build --locked --release
+        MARQUEUE=${CARGO_TARGET_DIR:-target}/release/marqueue
+    fi
+    marqueue=$(realpath "$MARQUEUE")
+}
+
 # A simulator, and a daemon before it with a client "crm". Sets socket, url and log; the argument is the simulator's speed.
 start_daemon() {
-    cargo build --locked --release
-    marqueue=${CARGO_TARGET_DIR:-target}/release/marqueue
+    program
     local address
     simulator "$1"
     cat >"$work/marqueue.toml" <<END

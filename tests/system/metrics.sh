@@ -8,7 +8,7 @@ source tests/system/lib.sh
 
 if ! promtool=$(command -v promtool); then
     # The package would start a service of its own: only its file is wanted.
-    apt-get update
+    apt_get update
     (cd "$work" && apt-get download prometheus && dpkg -x prometheus_*.deb prometheus)
     promtool=$work/prometheus/usr/bin/promtool
 fi
@@ -24,7 +24,6 @@ fi
 "$promtool" check rules "$work/dashboard.yml"
 
 start_daemon 100
-marqueue=${CARGO_TARGET_DIR:-target}/release/marqueue
 export MARQUEUE_SOCKET=$socket
 printf 'email,note\na@example.com,\nb@example.com,!fail:Bad\n' >"$work/people.csv"
 "$marqueue" add leads "$work/people.csv" --wait || [ $? -eq 4 ]

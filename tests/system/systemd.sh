@@ -3,6 +3,7 @@
 # tests/system/systemd/inside.sh does the checks, with the simulator as Marketo.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source tests/system/debian.sh
 
 die() {
     echo "systemd.sh: $*" >&2
@@ -12,8 +13,7 @@ die() {
 [[ $(id -u) == 0 ]] || die "needs root: it boots a system"
 for tool in debootstrap:debootstrap systemd-nspawn:systemd-container unshare:util-linux script:bsdutils; do
     if ! command -v "${tool%:*}" >/dev/null; then
-        apt-get update -q
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${tool#*:}"
+        install_packages "${tool#*:}"
     fi
 done
 
