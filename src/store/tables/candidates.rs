@@ -156,26 +156,23 @@ impl ReadTx<'_> {
 
     /// Returns when the next batch may be uploaded that is deferred, or whose job has an earliest time.
     pub(crate) async fn next_due(&mut self, query: &SnapshotQuery<'_>) -> Result<Option<Timestamp>, StoreError> {
-        let batch: Option<i64> = sqlx::query_scalar(
-            "SELECT not_before FROM batch
-             WHERE not_before > ? AND not_before <= ? AND state = 'pending' AND instance = ?
-             ORDER BY not_before LIMIT 1",
+        let due: Option<i64> = sqlx::query_scalar(
+            "SELECT min(due) FROM (
+                 SELECT (SELECT not_before FROM batch
+                         WHERE not_before > ?1 AND not_before <= ?2 AND state = 'pending' AND instance = ?3
+                         ORDER BY not_before LIMIT 1) AS due
+                 UNION ALL
+                 SELECT (SELECT not_before FROM job
+                         WHERE instance = ?3 AND not_before > ?1 AND not_before IS NOT NULL
+                           AND state IN ('pending', 'running')
+                         ORDER BY not_before LIMIT 1))",
         )
         .bind(query.now.as_millisecond())
         .bind(after(query.now, query.longest).as_millisecond())
         .bind(query.instance)
-        .fetch_optional(&mut *self.conn)
+        .fetch_one(&mut *self.conn)
         .await?;
-        let job: Option<i64> = sqlx::query_scalar(
-            "SELECT not_before FROM job
-             WHERE instance = ? AND not_before > ? AND not_before IS NOT NULL AND state IN ('pending', 'running')
-             ORDER BY not_before LIMIT 1",
-        )
-        .bind(query.instance)
-        .bind(query.now.as_millisecond())
-        .fetch_optional(&mut *self.conn)
-        .await?;
-        Ok(batch.into_iter().chain(job).min().map(from_ms))
+        Ok(due.map(from_ms))
     }
 
     /// Returns the static lists that are busy with another integration's import, and when each is tried again.

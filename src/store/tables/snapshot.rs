@@ -82,14 +82,17 @@ impl ReadTx<'_> {
     pub(crate) async fn snapshot(&mut self, query: SnapshotQuery<'_>) -> Result<Snapshot, StoreError> {
         let name = query.instance;
         let instance = self.instance(name).await?;
+        let candidates = self.candidates(&query, &instance).await?;
+        // A candidate is such a batch itself, so only without one it has to be asked for.
+        let has_untried_batch = !candidates.is_empty() || self.has_untried_batch(&query).await?;
         Ok(Snapshot {
             in_flight: self.in_flight(name).await?,
             in_flight_elsewhere: 0,
-            candidates: self.candidates(&query, &instance).await?,
+            candidates,
             unconfirmed_until: self.unconfirmed_until(name, query.now).await?,
             busy_lists: self.busy_lists(&query).await?,
             next_due: self.next_due(&query).await?,
-            has_untried_batch: self.has_untried_batch(&query).await?,
+            has_untried_batch,
             ended_imports: self.ended_imports(&query).await?,
             clock_steady_at: None,
             instance,
