@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 /// Far beyond what anything here takes, even on a loaded machine: a test that reaches it has failed. The longest wait
 /// took 100 seconds beside five other tests, a release build and three busy loops on two processors.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 pub struct TestEnv {
     pub folder: TempDir,
