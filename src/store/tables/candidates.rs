@@ -133,7 +133,7 @@ impl ReadTx<'_> {
     }
 
     /// Returns whether a batch is pending, due or deferred, that waits neither for its group nor for its job's earliest
-    /// time.
+    /// time. Each of [`ReadTx::candidates`] is such a batch.
     pub(crate) async fn has_untried_batch(&mut self, query: &SnapshotQuery<'_>) -> Result<bool, StoreError> {
         let waiting = sqlx::query_scalar(concat!(
             "SELECT EXISTS (SELECT 1 FROM batch b JOIN job j ON j.id = b.job_id

@@ -83,7 +83,7 @@ impl ReadTx<'_> {
         let name = query.instance;
         let instance = self.instance(name).await?;
         let candidates = self.candidates(&query, &instance).await?;
-        // A candidate is such a batch itself, so only without one it has to be asked for.
+        // Each candidate meets the conditions of `has_untried_batch`, so the query runs only where there is none.
         let has_untried_batch = !candidates.is_empty() || self.has_untried_batch(&query).await?;
         Ok(Snapshot {
             in_flight: self.in_flight(name).await?,
