@@ -16,7 +16,7 @@ if ((${#packages[@]})); then
 fi
 node_modules browser playwright-core@1.65.1 axe-core@4.14.1
 
-program
+find_program
 simulator 100
 pictures=target/system/pictures
 rm -rf "$pictures"

@@ -21,7 +21,7 @@ done
 readonly work="$PWD/target/system/container"
 readonly base="$PWD/target/system/build-base"
 readonly system=bookworm
-# Cargo compiles a crate again when its source lies elsewhere, so both have it at the same path.
+# Cargo compiles a crate again when the path of its source is another one, so the container has the path of this machine.
 readonly cargo_home="${CARGO_HOME:-$HOME/.cargo}"
 rm -rf "$work"
 mkdir -p "$work/run" "$work/storage"
@@ -73,14 +73,19 @@ tar -C "$base" -c . | podman import -q \
     --change 'ENV PATH=/usr/local/rust/bin:/usr/local/bin:/usr/bin:/bin' --change "ENV CARGO_HOME=$cargo_home" \
     - marqueue-build-base >/dev/null
 
-# A cargo home for it that has what this machine has fetched already, and what this machine has compiled, if it is the same
-# system: on any other the build stage compiles everything.
+# A cargo home for it that has what this machine has fetched already. On the same system it also has the crates that this
+# machine has compiled, except those with a build script: they show whether the build stage has what they need.
 cargo build --locked --release
 mkdir -p "$work/cargo" "$work/target/release"
 cp -a "$cargo_home/registry" "$work/cargo/registry"
 cp -a "$cargo_home"/config.toml "$work/cargo/" 2>/dev/null || true
 if [[ "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" == "$system" ]]; then
     cp -a target/release/{.fingerprint,build,deps} "$work/target/release/"
+    for built in "$work"/target/release/build/*; do
+        crate=${built##*/}
+        rm -rf "$work/target/release/.fingerprint/${crate%-*}"-*
+    done
+    rm -rf "$work"/target/release/build/*
 fi
 
 podman build --format docker --isolation chroot --network host -t marqueue \

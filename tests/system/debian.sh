@@ -1,10 +1,12 @@
 # Packages of Debian, for scripts that may run at the same time. To be sourced.
 # shellcheck shell=bash
 
-# Runs apt-get, after whoever runs it already: of two at once one would fail.
+mkdir -p target/system
+readonly apt_lock=$PWD/target/system/apt.lock
+
+# Runs apt-get under a lock: of two at once one would fail.
 apt_get() {
-    mkdir -p target/system
-    DEBIAN_FRONTEND=noninteractive flock --close target/system/apt.lock apt-get -q "$@"
+    DEBIAN_FRONTEND=noninteractive flock --close "$apt_lock" apt-get -q "$@"
 }
 
 install_packages() {

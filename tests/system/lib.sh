@@ -61,8 +61,8 @@ simulator() {
     done
 }
 
-# Sets marqueue to the program: the one that MARQUEUE names, or else the one of a release build.
-program() {
+# Sets marqueue to the program: the one that the variable MARQUEUE names, or else that of a release build.
+find_program() {
     if [[ -z "${MARQUEUE:-}" ]]; then
         cargo build --locked --release
         MARQUEUE=${CARGO_TARGET_DIR:-target}/release/marqueue
@@ -72,7 +72,7 @@ program() {
 
 # A simulator, and a daemon before it with a client "crm". Sets socket, url and log; the argument is the simulator's speed.
 start_daemon() {
-    program
+    find_program
     local address
     simulator "$1"
     cat >"$work/marqueue.toml" <<END

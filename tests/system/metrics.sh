@@ -9,7 +9,7 @@ source tests/system/lib.sh
 if ! promtool=$(command -v promtool); then
     # The package would start a service of its own: only its file is wanted.
     apt_get update
-    (cd "$work" && apt-get download prometheus && dpkg -x prometheus_*.deb prometheus)
+    (cd "$work" && apt_get download prometheus && dpkg -x prometheus_*.deb prometheus)
     promtool=$work/prometheus/usr/bin/promtool
 fi
 
