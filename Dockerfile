@@ -9,11 +9,11 @@ ARG RUNTIME_IMAGE=scratch
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --locked --release
+RUN cargo build --locked --release --bin marqueue --config 'profile.release.strip="symbols"'
 # The program with the libraries that ldd lists, in a tree of its own.
 RUN set -eu; \
     mkdir -p /image/usr/bin /image/etc/ssl/certs /image/tmp /image/var/lib /image/run /owned; \
-    strip -o /image/usr/bin/marqueue target/release/marqueue; \
+    cp target/release/marqueue /image/usr/bin/; \
     ldd target/release/marqueue | grep -o '/[^ ]*' | while read -r library; do \
         mkdir -p "/image$(dirname "$library")"; \
         cp -L "$library" "/image$library"; \

@@ -20,9 +20,6 @@ done
 
 readonly work="$PWD/target/system/container"
 readonly base="$PWD/target/system/build-base"
-readonly system=bookworm
-# Cargo compiles a crate again when the path of its source is another one, so the container has the path of this machine.
-readonly cargo_home="${CARGO_HOME:-$HOME/.cargo}"
 rm -rf "$work"
 mkdir -p "$work/run" "$work/storage"
 chown 10001:10001 "$work/run"
@@ -65,33 +62,23 @@ checked() {
 # The base of the build stage.
 if [[ ! -e "$base/usr/bin/gcc" ]]; then
     rm -rf "$base"
-    debootstrap --variant=minbase --include=gcc,libc6-dev,ca-certificates "$system" "$base" >"$work/debootstrap.log" ||
+    debootstrap --variant=minbase --include=gcc,libc6-dev,ca-certificates bookworm "$base" >"$work/debootstrap.log" ||
         { tail "$work/debootstrap.log" >&2; die "debootstrap failed"; }
     rm -rf "$base"/var/cache/apt/archives/*.deb
 fi
 tar -C "$base" -c . | podman import -q \
-    --change 'ENV PATH=/usr/local/rust/bin:/usr/local/bin:/usr/bin:/bin' --change "ENV CARGO_HOME=$cargo_home" \
+    --change 'ENV PATH=/usr/local/rust/bin:/usr/local/bin:/usr/bin:/bin' --change 'ENV CARGO_HOME=/cargo' \
     - marqueue-build-base >/dev/null
 
-# A cargo home for it that has what this machine has fetched already. On the same system it also has the crates that this
-# machine has compiled, except those with a build script: they show whether the build stage has what they need.
-cargo build --locked --release
-mkdir -p "$work/cargo" "$work/target/release"
-cp -a "$cargo_home/registry" "$work/cargo/registry"
-cp -a "$cargo_home"/config.toml "$work/cargo/" 2>/dev/null || true
-if [[ "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" == "$system" ]]; then
-    cp -a target/release/{.fingerprint,build,deps} "$work/target/release/"
-    for built in "$work"/target/release/build/*; do
-        crate=${built##*/}
-        rm -rf "$work/target/release/.fingerprint/${crate%-*}"-*
-    done
-    rm -rf "$work"/target/release/build/*
-fi
+# A cargo home for it that has what this machine has fetched already.
+cargo fetch --locked
+mkdir -p "$work/cargo"
+cp -a "${CARGO_HOME:-$HOME/.cargo}/registry" "$work/cargo/registry"
+cp -a "${CARGO_HOME:-$HOME/.cargo}"/config.toml "$work/cargo/" 2>/dev/null || true
 
 podman build --format docker --isolation chroot --network host -t marqueue \
     --build-arg BUILD_IMAGE=localhost/marqueue-build-base \
-    --volume "$(rustc --print sysroot):/usr/local/rust:ro" --volume "$work/cargo:$cargo_home" \
-    --volume "$work/target:/src/target" .
+    --volume "$(rustc --print sysroot):/usr/local/rust:ro" --volume "$work/cargo:/cargo" .
 size=$(podman image inspect --format '{{.Size}}' marqueue)
 ((size < 30000000)) || die "the image has $size bytes, and 30 MB is what it may have"
 checked "built; $((size / 1000)) kB"
@@ -137,6 +124,7 @@ until_true() {
     done
 }
 
+cargo build --locked --release
 client() {
     "$PWD/target/release/marqueue" "$@" --socket "$work/run/marqueue.sock"
 }
