@@ -124,9 +124,10 @@ until_true() {
     done
 }
 
-cargo build --locked --release
+[[ -n "${MARQUEUE:-}" ]] || cargo build --locked --release
+readonly program=${MARQUEUE:-$PWD/target/release/marqueue}
 client() {
-    "$PWD/target/release/marqueue" "$@" --socket "$work/run/marqueue.sock"
+    "$program" "$@" --socket "$work/run/marqueue.sock"
 }
 
 start
