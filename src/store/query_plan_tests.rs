@@ -160,7 +160,7 @@ async fn read(conn: &mut SqliteConnection) {
     // The other order of the candidates.
     let failing = crate::store::InstanceState { service_failures: 1, ..snapshot.instance };
     tx.candidates(&queue, &failing).await.unwrap();
-    // A snapshot with candidates does not ask for it.
+    // Only a snapshot without candidates runs this query.
     tx.has_untried_batch(&queue).await.unwrap();
     tx.outlook(queue).await.unwrap();
     let sharing = ["default".to_owned(), "eu".to_owned()];
